@@ -1,0 +1,71 @@
+"""
+The vocabulary of the whole package: units, usage records, charges, and their JSON.
+
+Invariant: this package imports nothing of ours, so that everything else may import it.
+"""
+
+from livekit_costmeter.records.codec import (
+    InvalidRecord,
+    charge_fields,
+    charge_from_fields,
+    charge_json,
+    decimal_text,
+    format_instant,
+    parse_charge,
+    parse_instant,
+    parse_usage,
+    usage_fields,
+    usage_json,
+)
+from livekit_costmeter.records.types import (
+    CHARGE_FIELDS,
+    PARENT_UNIT,
+    PLATFORM,
+    UNIT_ORDER,
+    UNKNOWN,
+    USAGE_FIELDS,
+    Basis,
+    BilledBy,
+    Charge,
+    Component,
+    Kind,
+    Outcome,
+    Owner,
+    PricingStatus,
+    Unit,
+    UsageRecord,
+    round_cost,
+    round_quantity,
+)
+
+__all__ = [
+    "CHARGE_FIELDS",
+    "PARENT_UNIT",
+    "PLATFORM",
+    "UNIT_ORDER",
+    "UNKNOWN",
+    "USAGE_FIELDS",
+    "Basis",
+    "BilledBy",
+    "Charge",
+    "Component",
+    "InvalidRecord",
+    "Kind",
+    "Outcome",
+    "Owner",
+    "PricingStatus",
+    "Unit",
+    "UsageRecord",
+    "charge_fields",
+    "charge_from_fields",
+    "charge_json",
+    "decimal_text",
+    "format_instant",
+    "parse_charge",
+    "parse_instant",
+    "parse_usage",
+    "round_cost",
+    "round_quantity",
+    "usage_fields",
+    "usage_json",
+]
