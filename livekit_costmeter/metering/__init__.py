@@ -1,0 +1,29 @@
+"""
+What happens inside the agent's process: taps on LiveKit, readers, attribution, and the CostMeter.
+
+Invariant: the only package of the product that imports livekit, and it knows neither prices nor sinks: what it needs
+of them is handed in.
+"""
+
+from livekit_costmeter.metering.attribution import KeyRing, KeyRule, deployment_secret, fingerprint, mark_owner
+from livekit_costmeter.metering.context import ContextRules
+from livekit_costmeter.metering.internals import Taps, register_plugin
+from livekit_costmeter.metering.meter import CostMeter
+from livekit_costmeter.metering.privacy import Privacy
+from livekit_costmeter.metering.summary import Readback, Summary, SummaryRow
+
+__all__ = [
+    "ContextRules",
+    "CostMeter",
+    "KeyRing",
+    "KeyRule",
+    "Privacy",
+    "Readback",
+    "Summary",
+    "SummaryRow",
+    "Taps",
+    "deployment_secret",
+    "fingerprint",
+    "mark_owner",
+    "register_plugin",
+]

@@ -1,0 +1,126 @@
+"""
+Whose key paid: from the component that did the work to the owner of its key.
+
+Invariant: a key is read, compared and forgotten; only its HMAC fingerprint leaves this module. Precedence: an explicit
+mark, the configured fingerprint, an environment variable, the provider (for cloud credentials), else unknown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from livekit_costmeter.metering.internals import api_key_of
+from livekit_costmeter.records import PLATFORM, UNKNOWN, Owner
+
+SECRET_VARIABLE = "COSTMETER_SECRET"  # noqa: S105 - a variable's name
+_KEY_VARIABLE = re.compile(r".*(API_KEY|_KEY|_TOKEN|API_SECRET)\Z")
+_MARK = "_livekit_costmeter_owner"
+_Component = TypeVar("_Component")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRule:
+    """One entry of `keys`: exactly one of fingerprint, env and provider selects the key."""
+
+    owner: str
+    fingerprint: str | None = None
+    env: str | None = None
+    provider: str | None = None
+    account: str | None = None
+
+
+def mark_owner(component: _Component, owner: str) -> _Component:
+    """Say outright whose key a component uses; returns the component. Wins over everything."""
+    setattr(component, _MARK, owner)
+    return component
+
+
+def mark_of(component: Any) -> str | None:
+    """Return the owner that a component was marked with."""
+    return getattr(component, _MARK, None)
+
+
+def deployment_secret(directory: Path, environ: Mapping[str, str] = os.environ) -> bytes:
+    """Return the secret behind fingerprints: `COSTMETER_SECRET`, else a file made once in the spool directory.
+
+    Args:
+        directory: The spool directory; the file is `secret` in it, mode 0600, good for grouping on one host.
+        environ: Where the variable is looked up.
+    """
+    if given := environ.get(SECRET_VARIABLE):
+        return given.encode()
+    path = directory / "secret"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = directory / f"secret.{secrets.token_hex(8)}"
+    try:
+        if not path.exists():
+            descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+            # A link never replaces: of two processes that start together, one wins and both read the same.
+            os.link(draft, path)
+    except FileExistsError:
+        return path.read_bytes().strip()
+    finally:
+        draft.unlink(missing_ok=True)
+    return path.read_bytes().strip()
+
+
+def fingerprint(secret: bytes, key: str) -> str:
+    """Return the 12 hex digits by which records name a key: HMAC-SHA256 under the deployment's secret."""
+    return hmac.new(secret, key.encode(), hashlib.sha256).hexdigest()[:12]
+
+
+class KeyRing:
+    """Resolves a component to the owner of its key."""
+
+    def __init__(
+        self,
+        rules: Iterable[KeyRule] = (),
+        *,
+        secret: Callable[[], bytes],
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._rules = tuple(rules)
+        self._secret = secret
+        self._environ = environ
+
+    def owner_of(self, component: Any, provider: str) -> Owner:
+        """Return the owner of the key that the component holds now."""
+        key = api_key_of(component)
+        key_id = None if key is None else fingerprint(self._secret(), key)
+        mark = mark_of(component)
+        if mark is not None:
+            return Owner(mark, key_id, self._account_of(mark))
+        rule = self._rule_for(key, key_id, provider)
+        if rule is not None:
+            return Owner(rule.owner, key_id, rule.account)
+        if key is not None and self._is_from_environment(key):
+            return Owner(PLATFORM, key_id)
+        return Owner(UNKNOWN, key_id)
+
+    def _account_of(self, owner: str) -> str | None:
+        return next((rule.account for rule in self._rules if rule.owner == owner and rule.account), None)
+
+    def _rule_for(self, key: str | None, key_id: str | None, provider: str) -> KeyRule | None:
+        if key is None:
+            return next((rule for rule in self._rules if rule.provider == provider), None)
+        for rule in self._rules:
+            if rule.fingerprint is not None and rule.fingerprint == key_id:
+                return rule
+        for rule in self._rules:
+            if rule.env is not None and self._environ.get(rule.env) == key:
+                return rule
+        return None
+
+    def _is_from_environment(self, key: str) -> bool:
+        # Every plugin falls back to a variable of its own; their names all end like this.
+        return any(value == key for name, value in self._environ.items() if _KEY_VARIABLE.match(name))

@@ -1,0 +1,86 @@
+"""
+Who did the work, per component object: resolved once, and again only when its model, provider, key or mark changes.
+
+Invariant: what is cached is the resolved identity and its JSON; a key is compared by Python's per-process hash, which
+is good to notice a change and useless to find the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from livekit_costmeter.metering import internals
+from livekit_costmeter.metering.attribution import KeyRing, mark_of
+from livekit_costmeter.records import usage_json
+
+
+class Identify(Protocol):
+    """Names a provider and model canonically from what a plugin reports."""
+
+    def __call__(self, component: str, reported_provider: str, reported_model: str, label: str = "") -> Any:
+        """Return an object with `provider` and `model`."""
+
+
+class Identity:
+    """The record fields of one component, and their JSON together with the context they were last used in."""
+
+    __slots__ = ("_account", "_context", "_encoded", "_fields")
+
+    def __init__(self, fields: dict[str, Any], account: str | None) -> None:
+        self._fields = fields
+        self._account = account
+        self._context: Mapping[str, Any] | None = None
+        self._encoded = b""
+
+    def encoded_with(self, context: Mapping[str, Any], account_is_fixed: bool) -> bytes:
+        """Return the JSON of these fields and a context's, open at the end.
+
+        Args:
+            context: A scope's fields; a scope that changes makes a new mapping.
+            account_is_fixed: The context says whose account it is; otherwise the key's account does.
+        """
+        if context is not self._context:
+            fields = {**self._fields, **context}
+            if self._account is not None and not account_is_fixed:
+                fields["account"] = self._account
+            self._encoded = usage_json(fields)[:-1]
+            self._context = context
+        return self._encoded
+
+
+class Identities:
+    """Resolves components to identities."""
+
+    def __init__(self, identify: Identify, keys: KeyRing) -> None:
+        self._identify = identify
+        self._keys = keys
+        self._known: WeakKeyDictionary[Any, dict[Any, Identity]] = WeakKeyDictionary()
+
+    def identity(self, component: Any, event: Any, kind: str, provider: str, model: str) -> Identity:
+        """Return the identity of a component that reports this provider and model now."""
+        seen_as = (kind, provider, model, hash(internals.api_key_of(component)), mark_of(component))
+        known = self._known.get(component)
+        if known is None:
+            known = self._known[component] = {}
+        found = known.get(seen_as)
+        if found is None:
+            found = known[seen_as] = self._resolve(component, event, kind, provider, model)
+        return found
+
+    def _resolve(self, component: Any, event: Any, kind: str, provider: str, model: str) -> Identity:
+        label = getattr(event, "label", None) or getattr(component, "label", "") or ""
+        identity = self._identify(kind, provider, model, label)
+        owner = self._keys.owner_of(component, identity.provider)
+        fields = {
+            "component": kind,
+            "provider": identity.provider,
+            "model": identity.model,
+            "reported_provider": provider,
+            "reported_model": model,
+            "key_owner": owner.name,
+        }
+        if owner.key_id is not None:
+            fields["key_id"] = owner.key_id
+        return Identity(fields, owner.account)

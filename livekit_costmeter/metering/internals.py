@@ -1,0 +1,322 @@
+"""
+Everything of LiveKit that is private or patched: the only file to read when a LiveKit release breaks something.
+
+Invariant: each name is looked up by feature; where one is missing, that tap is off and `Taps.missing` names what can
+no longer be seen. A tap calls LiveKit's own function with the same arguments, once, and lets its exceptions through;
+an exception of ours never leaves a tap.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import importlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from livekit_costmeter.metering.observer import Observer
+
+_PACKAGE = "livekit_costmeter"
+METRICS_EVENT = "metrics_collected"
+USAGE_EVENT = "usage_collected"
+
+_EMITTERS = (
+    ("livekit.agents.llm", "LLM"),
+    ("livekit.agents.stt", "STT"),
+    ("livekit.agents.tts", "TTS"),
+    ("livekit.agents.llm", "RealtimeSession"),
+    ("livekit.agents.llm", "DuplexSession"),
+    ("livekit.agents.llm", "DecisionModel"),
+    ("livekit.agents.inference", "AdaptiveInterruptionDetector"),
+    ("livekit.agents.inference.eot.base", "_BaseStreamingTurnDetector"),
+)
+_LATER_ADDITIONS = frozenset({"DuplexSession", "DecisionModel", "_BaseStreamingTurnDetector"})
+
+_KEY_PATHS = (
+    ("_opts", "api_key"),
+    ("_client", "api_key"),
+    ("_api_key",),
+    ("_ws", "_api_key"),
+    ("_opts", "speech_key"),
+    ("_opts", "auth_token"),
+    ("_opts", "speech_auth_token"),
+    ("_opts", "token"),
+    ("_api_token",),
+    ("_token",),
+    ("_authorization",),
+    ("_client", "_api_key"),
+)
+"""Where plugins keep the key. Options come first: the gateway's client holds a token that changes with every request.
+Never `repr` what holds it."""
+
+
+_scope: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_scope", default=None)
+_sending: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_sending", default=None)
+_reporting: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_reporting", default=None)
+_on_top_of_stream: contextvars.ContextVar[bool] = contextvars.ContextVar("livekit_costmeter_inner", default=False)
+
+
+class Taps:
+    """The patches of one process; `apply` and `remove` are exact inverses."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._originals: list[tuple[type, str, Any]] = []
+        self.missing: list[str] = []
+
+    def apply(self) -> None:
+        """Patch every class that this LiveKit version has."""
+        for module, name in _EMITTERS:
+            emitter = _find(module, name)
+            if emitter is not None:
+                self._patch(emitter, "emit", _tap_emit)
+            elif name not in _LATER_ADDITIONS:
+                self.missing.append(f"usage events of {name}")
+        recognize = _find("livekit.agents.stt", "RecognizeStream")
+        self._patch_or_miss(recognize, "push_frame", _tap_push_frame, "audio pushed to streaming speech-to-text")
+        self._patch_or_miss(recognize, "_main_task", _tap_recognize, "connection time of streaming speech-to-text")
+        speech = _find("livekit.agents.tts", "SynthesizeStream")
+        self._patch_or_miss(speech, "_main_task", _tap_synthesis, "characters sent to streaming text-to-speech")
+        self._patch_or_miss(speech, "_metrics_monitor_task", _tap_speech_monitor, "interrupted text-to-speech")
+        self._patch_or_miss(_find("aiohttp", "ClientWebSocketResponse"), "send_str", _tap_send, "websocket messages")
+        inner = _find("livekit.agents.tts.tts", "_ChunkedStreamFromStream")
+        if inner is not None:
+            self._patch(inner, "_metrics_monitor_task", _tap_stream_behind_chunks)
+        self._patch_or_miss(_find("livekit.agents", "AgentSession"), "start", _tap_session_start, "sessions")
+        self._patch_or_miss(_find("livekit.agents", "AgentServer"), "run", _tap_server_run, "the worker's start")
+
+    def remove(self) -> None:
+        """Put LiveKit's own functions back."""
+        for owner, name, original in reversed(self._originals):
+            if original is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
+        self._originals.clear()
+
+    def _patch_or_miss(self, owner: Any, name: str, tap: Callable[..., Any], what: str) -> None:
+        if owner is not None and hasattr(owner, name):
+            self._patch(owner, name, tap)
+        else:
+            self.missing.append(what)
+
+    def _patch(self, owner: type, name: str, tap: Callable[[Observer, Any], Any]) -> None:
+        original = getattr(owner, name)
+        self._originals.append((owner, name, owner.__dict__.get(name)))
+        setattr(owner, name, functools.wraps(original)(tap(self._observer, original)))
+
+
+def _find(module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+
+
+def _tap_emit(observer: Observer, original: Any) -> Any:
+    observe = observer.observe
+
+    def emit(self: Any, event: Any, *args: Any) -> None:
+        if args and (event == METRICS_EVENT or event == USAGE_EVENT):  # noqa: PLR1714 - a tuple costs more here
+            observe(self, args[0])
+        original(self, event, *args)
+
+    return emit
+
+
+def _tap_push_frame(observer: Observer, original: Any) -> Any:
+    def push_frame(self: Any, frame: Any) -> None:
+        original(self, frame)
+        if _is_leaf_stream(self):
+            observer.audio_pushed(self, frame.samples_per_channel / frame.sample_rate)
+
+    return push_frame
+
+
+def _tap_recognize(observer: Observer, original: Any) -> Any:
+    async def _main_task(self: Any) -> None:
+        if not _is_leaf_stream(self):
+            return await original(self)
+        observer.stream_opened(self)
+        try:
+            return await original(self)
+        finally:
+            observer.stream_closed(self)
+
+    return _main_task
+
+
+def _tap_synthesis(_observer: Observer, original: Any) -> Any:
+    async def _main_task(self: Any) -> None:
+        # Tasks that the plugin starts inherit this, so what they send can be told from other traffic. An adapter
+        # sends nothing itself; the streams behind it set their own.
+        leaf = type(self)._metrics_monitor_task is _find("livekit.agents.tts", "SynthesizeStream")._metrics_monitor_task
+        _sending.set(self if leaf else None)
+        return await original(self)
+
+    return _main_task
+
+
+def _tap_send(observer: Observer, original: Any) -> Any:
+    async def send_str(self: Any, data: str, *args: Any, **kwargs: Any) -> None:
+        await original(self, data, *args, **kwargs)
+        stream = _sending.get()
+        if stream is not None:
+            observer.message_sent(stream, data)
+
+    return send_str
+
+
+def _tap_speech_monitor(observer: Observer, original: Any) -> Any:
+    async def _metrics_monitor_task(self: Any, event_aiter: Any) -> None:
+        _reporting.set(self)
+        try:
+            await original(self, _counted(observer, self, event_aiter))
+        finally:
+            observer.speech_ended(self)
+
+    return _metrics_monitor_task
+
+
+async def _counted(observer: Observer, stream: Any, events: Any) -> Any:
+    async for event in events:
+        observer.audio_received(stream, event.frame.duration)
+        yield event
+
+
+def reporting_stream() -> Any:
+    """Return the synthesis stream whose metrics the current task reports, or None."""
+    return _reporting.get()
+
+
+def tts_of(stream: Any) -> Any:
+    """Return the text-to-speech component of a synthesis stream."""
+    return stream._tts  # noqa: SLF001
+
+
+def _tap_stream_behind_chunks(_observer: Observer, original: Any) -> Any:
+    async def _metrics_monitor_task(self: Any, event_aiter: Any) -> None:
+        # The stream it is built on reports the same characters; this task has a context of its own.
+        _on_top_of_stream.set(True)
+        await original(self, event_aiter)
+
+    return _metrics_monitor_task
+
+
+def _tap_session_start(observer: Observer, original: Any) -> Any:
+    async def start(self: Any, *args: Any, **kwargs: Any) -> Any:
+        token = _scope.set(observer.session_starting(self))
+        try:
+            return await original(self, *args, **kwargs)
+        finally:
+            _scope.reset(token)
+
+    return start
+
+
+def _tap_server_run(observer: Observer, original: Any) -> Any:
+    async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        observer.server_running()
+        try:
+            return await original(self, *args, **kwargs)
+        finally:
+            await observer.server_stopped()
+
+    return run
+
+
+def _is_leaf_stream(stream: Any) -> bool:
+    # An adapter forwards to the streams of real providers and silences its own monitor.
+    base = _recognize_stream()
+    return type(stream)._metrics_monitor_task is base._metrics_monitor_task  # noqa: SLF001
+
+
+@functools.cache
+def _recognize_stream() -> Any:
+    return _find("livekit.agents.stt", "RecognizeStream")
+
+
+def repeats_inner_stream() -> bool:
+    """Tell whether the current task reports what the stream below it has reported already."""
+    return _on_top_of_stream.get()
+
+
+def current_scope() -> Any:
+    """Return the scope of the session whose `start` led to the current task, or None."""
+    return _scope.get()
+
+
+@functools.cache
+def _activity_variables() -> tuple[Any, Any]:
+    module = "livekit.agents.voice.agent_activity"
+    return _find(module, "_AgentActivityContextVar"), _find(module, "_SpeechHandleContextVar")
+
+
+def current_activity() -> Any:
+    """Return the agent activity whose task is running (it has `.session` and `.agent`), or None."""
+    variable = _activity_variables()[0]
+    return None if variable is None else variable.get(None)
+
+
+def current_speech_id() -> str | None:
+    """Return the id of the speech that the current task works for."""
+    variable = _activity_variables()[1]
+    handle = None if variable is None else variable.get(None)
+    return None if handle is None else handle.id
+
+
+@functools.cache
+def _job_context_getter() -> Callable[..., Any] | None:
+    return _find("livekit.agents", "get_job_context") or _find("livekit.agents.job", "get_job_context")
+
+
+def current_job() -> Any:
+    """Return the job context of the current task, or None."""
+    getter = _job_context_getter()
+    try:
+        return None if getter is None else getter(required=False)
+    except TypeError:  # `required` is younger than the function
+        return _find("livekit.agents.job", "_JobContextVar").get(None)
+
+
+def component_behind(emitter: Any) -> Any:
+    """Return the object that holds key, model and provider: a realtime session's model, else the emitter itself."""
+    for name in ("_realtime_model", "_duplex_model"):
+        model = getattr(emitter, name, None)
+        if model is not None:
+            return model
+    return emitter
+
+
+def api_key_of(component: Any) -> str | None:
+    """Return the static key that the component holds, if any. The caller must not keep it."""
+    for path in _KEY_PATHS:
+        value = component
+        for name in path:
+            value = getattr(value, name, None)
+        if isinstance(value, str) and value:
+            return value.removeprefix("Basic ").removeprefix("Bearer ")
+    return None
+
+
+def linked_participant(session: Any) -> Any:
+    """Return the remote participant whom the session listens to, or None."""
+    return getattr(getattr(session, "_room_io", None), "linked_participant", None)
+
+
+def stt_of(stream: Any) -> Any:
+    """Return the speech-to-text component of a recognition stream."""
+    return stream._stt  # noqa: SLF001
+
+
+def register_plugin(version: str) -> bool:
+    """Register the package as a LiveKit plugin, so that workers list and preload it; on the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    plugin = _find("livekit.agents", "Plugin")
+    if plugin is None or any(known.package == _PACKAGE for known in plugin.registered_plugins):
+        return False
+    kind = type("CostMeterPlugin", (plugin,), {})
+    plugin.register_plugin(kind(_PACKAGE, version, _PACKAGE))
+    return True

@@ -1,0 +1,73 @@
+"""A meter whose records land in a list, tapped into LiveKit for the length of one test."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from livekit_costmeter.metering import ContextRules, CostMeter, KeyRing, Privacy, Taps
+from livekit_costmeter.pricing.providers import identify
+
+
+def secret() -> bytes:
+    return b"a secret of the tests"
+
+
+class ListDelivery:
+    """Keeps every body it is given, as the spool would."""
+
+    def __init__(self):
+        self.bodies: list[bytes] = []
+        self.served = 0
+        self.settled = 0
+
+    def append(self, body: bytes) -> str:
+        self.bodies.append(body)
+        return f"test-{len(self.bodies) - 1}"
+
+    def serve(self) -> None:
+        self.served += 1
+
+    async def settle(self) -> None:
+        self.settled += 1
+
+    def readback(self):
+        raise NotImplementedError
+
+    @property
+    def records(self) -> list[dict]:
+        return [json.loads(body) for body in self.bodies]
+
+
+@pytest.fixture
+def delivery():
+    return ListDelivery()
+
+
+@pytest.fixture
+def make_meter(delivery):
+    """Make a tapped meter; its taps are removed after the test."""
+    taps = []
+
+    def make(*, rules=None, keys=(), environ=None, privacy="masked"):
+        meter = CostMeter(
+            delivery=delivery,
+            identify=identify,
+            keys=KeyRing(keys, secret=secret, environ=environ or {}),
+            rules=rules or ContextRules(),
+            privacy=Privacy(privacy, secret=secret),
+            rate=lambda _record: [],
+        )
+        taps.append(Taps(meter))
+        taps[-1].apply()
+        return meter
+
+    yield make
+    for tap in taps:
+        tap.remove()
+
+
+@pytest.fixture
+def meter(make_meter):
+    return make_meter()
