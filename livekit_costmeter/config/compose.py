@@ -1,0 +1,247 @@
+"""
+The composition root: from a `Config` to a spool, a shipper, prices, and the meter of this process.
+
+Invariant: the only module that knows every package. In the agent's process nothing is opened, loaded or started here;
+what is handed on are callables that do it when they are first needed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from livekit_costmeter.config import Config, ConfigError, load
+from livekit_costmeter.log import log
+from livekit_costmeter.records import Charge, UsageRecord
+
+if TYPE_CHECKING:
+    from livekit_costmeter.delivery import Pipeline, Shipper, Spool
+    from livekit_costmeter.metering import CostMeter
+    from livekit_costmeter.pricing import PriceBook
+
+Rate = Callable[[UsageRecord], Sequence[Charge]]
+JOB_PROCESS = "job_proc"
+"""The name that LiveKit gives its job processes; `parent_process()` is still None when they import the agent's file."""
+
+_installing = threading.Lock()
+_installed: list[tuple[str, CostMeter]] = []
+
+
+def install(config: str | os.PathLike[str] | None = None) -> CostMeter:
+    """Meter everything in this process from now on; call it once, at module level of the agent's file.
+
+    A second call with the same configuration returns the same meter. In a LiveKit job a bad configuration is logged
+    and facts are still spooled; anywhere else it is an error.
+
+    Args:
+        config: The YAML file; without it `$COSTMETER_CONFIG`, else `./costmeter.yaml`, else built-in settings.
+
+    Raises:
+        ConfigError: The file is wrong, or another configuration is installed already.
+    """
+    with _installing:
+        settings = _load(config)
+        if _installed:
+            known, meter = _installed[0]
+            if known != settings.digest:
+                raise ConfigError("another configuration is installed already in this process")
+            return meter
+        meter = _meter(settings)
+        _installed.append((settings.digest, meter))
+        return meter
+
+
+def in_job() -> bool:
+    """Tell whether this is one of LiveKit's job processes."""
+    return multiprocessing.current_process().name == JOB_PROCESS
+
+
+def _load(config: str | os.PathLike[str] | None) -> Config:
+    try:
+        settings = load(config)
+        if not in_job():
+            check_sinks(settings)
+            check_rate_cards(settings)
+    except ConfigError as error:
+        if not in_job():
+            raise
+        log().error("bad configuration; usage is spooled and can be shipped once it is mended", error=str(error))
+        return load_defaults()
+    return settings
+
+
+def load_defaults() -> Config:
+    """Return the built-in settings, whatever files there are."""
+    from pathlib import Path
+
+    from livekit_costmeter.config.schema import Settings
+
+    return Config(Settings(), Path.cwd(), None, ())
+
+
+def _meter(config: Config) -> CostMeter:
+    from livekit_costmeter.metering import CostMeter, Privacy, Taps, register_plugin
+    from livekit_costmeter.pricing.providers import identify
+
+    secret = deployment_secret(config)
+    meter = CostMeter(
+        delivery=build_pipeline(config),
+        identify=identify,
+        keys=_key_ring(config, secret),
+        rules=_context_rules(config),
+        privacy=Privacy(config.settings.privacy.phone_numbers, secret=secret),
+        rate=build_rate(config),
+    )
+    taps = Taps(meter)
+    taps.apply()
+    if taps.missing:
+        log().warning("this LiveKit version hides some usage", not_seen=", ".join(taps.missing))
+    register_plugin(version("livekit-costmeter"))
+    return meter
+
+
+def deployment_secret(config: Config) -> Callable[[], bytes]:
+    """Return a getter of the secret behind fingerprints; it is read (or made) on first use."""
+    from livekit_costmeter.metering.attribution import deployment_secret as read_secret
+
+    return cache(lambda: read_secret(config.spool_directory))
+
+
+def _key_ring(config: Config, secret: Callable[[], bytes]) -> Any:
+    from livekit_costmeter.metering import KeyRing, KeyRule
+
+    rules = [
+        KeyRule(key.owner, key.fingerprint, key.env, key.provider, key.account) for key in config.settings.keys
+    ]
+    return KeyRing(rules, secret=secret)
+
+
+def _context_rules(config: Config) -> Any:
+    from livekit_costmeter.metering import ContextRules
+
+    settings = config.settings
+    return ContextRules(
+        project=settings.project,
+        account=settings.account,
+        labels=settings.labels,
+        account_path=settings.attribution.account,
+        project_path=settings.attribution.project,
+        label_paths=settings.attribution.labels,
+    )
+
+
+def build_spool(config: Config) -> Spool:
+    """Return the spool that this process appends to; nothing is opened yet."""
+    from livekit_costmeter.delivery import Spool
+
+    header = {
+        "config": config.digest,
+        "project": config.settings.project,
+        # Without a usable configuration the segment owes whatever its shipper is configured with.
+        "sinks": [sink.name for sink in config.sinks] or None,
+        "versions": {"livekit-costmeter": version("livekit-costmeter"), "livekit-agents": version("livekit-agents")},
+    }
+    return Spool(config.spool_directory, header=header, max_bytes=config.settings.spool.max_bytes)
+
+
+def build_pipeline(config: Config) -> Pipeline:
+    """Return how this process delivers: a job only appends, anything else also ships."""
+    from livekit_costmeter.delivery import Pipeline
+
+    return Pipeline(build_spool(config), make_shipper=lambda: build_shipper(config), is_job=in_job())
+
+
+def build_shipper(config: Config) -> Shipper:
+    """Return a shipper of the configured spool into the configured sinks."""
+    from livekit_costmeter.delivery import Shipper
+
+    return Shipper(
+        config.spool_directory,
+        rate=build_rate(config),
+        sinks=build_sinks(config),
+        fsync=config.settings.spool.fsync,
+    )
+
+
+def build_sinks(config: Config) -> dict[str, Any]:
+    """Return the configured sinks by name, not yet opened.
+
+    Raises:
+        ConfigError: A type that nobody provides, or options that its class refuses.
+    """
+    from livekit_costmeter.delivery.sinks import UnknownSink, find_sink
+
+    sinks: dict[str, Any] = {}
+    for entry in config.sinks:
+        at = ("sinks", entry.position)
+        try:
+            kind: Any = find_sink(entry.type)
+        except UnknownSink as error:
+            raise config.error((*at, "type"), str(error)) from None
+        sinks[entry.name] = kind(_sink_options(config, kind, entry.options, at))
+    return sinks
+
+
+def _sink_options(config: Config, kind: Any, options: Any, at: tuple[str | int, ...]) -> Any:
+    if config.document is None:
+        return kind.Options.model_validate(dict(options, path=str(config.directory / options["path"])))
+    return config.document.validate(kind.Options, dict(options), at)
+
+
+def check_sinks(config: Config) -> None:
+    """Refuse sinks that do not exist or are set up wrongly; opens none."""
+    if config.document is not None:
+        build_sinks(config)
+
+
+def check_rate_cards(config: Config) -> None:
+    """Refuse rate cards that cannot be used."""
+    if config.settings.pricing.rate_cards:
+        rate_cards(config)
+
+
+def rate_cards(config: Config) -> list[Any]:
+    """Read the configured rate cards.
+
+    Raises:
+        ConfigError: The first mistake, in the rate card's own file.
+    """
+    from livekit_costmeter.config.document import read_document
+    from livekit_costmeter.pricing.ratecards import RateCard
+    from livekit_costmeter.pricing.schema import RateCardFile
+
+    cards = []
+    for path in config.settings.pricing.rate_cards:
+        document = read_document(config.directory / path)
+        cards.append(RateCard.from_model(document.validate(RateCardFile), document.digest))
+    return cards
+
+
+def build_book(config: Config) -> PriceBook:
+    """Return the configured prices; catalogs are loaded on the first look-up."""
+    from livekit_costmeter.pricing import PriceBook
+
+    pricing = config.settings.pricing
+    return PriceBook(
+        rate_cards=rate_cards(config),
+        catalogs=pricing.catalogs,
+        livekit_plan=pricing.livekit_plan,
+        billed_by={key.owner: key.billed_by for key in config.settings.keys if key.billed_by},
+    )
+
+
+def build_rate(config: Config) -> Rate:
+    """Return the pricing function; prices are loaded when it is first called."""
+    book = cache(lambda: build_book(config))
+
+    def rate(record: UsageRecord) -> Sequence[Charge]:
+        from livekit_costmeter.pricing import rate as rate_record
+
+        return rate_record(record, book())
+
+    return rate

@@ -1,0 +1,179 @@
+"""
+YAML files with positions, so that a mistake is reported with file, line and key path.
+
+Invariant: reading either returns plain data or raises one `ConfigError` that names the place and what is allowed; it
+quotes what stands in the file, never what an environment variable expanded to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Location = tuple[str | int, ...]
+_Model = TypeVar("_Model", bound=BaseModel)
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message is one line for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed file: its data, and the line of every key path."""
+
+    path: Path
+    data: Any = field(repr=False)
+    lines: Mapping[Location, int]
+    digest: str
+
+    def error(self, location: Location, message: str) -> ConfigError:
+        """Return an error at a key path, or at its nearest parent that stands in the file."""
+        known = location
+        while known and known not in self.lines:
+            known = known[:-1]
+        where = f"{self.path}:{self.lines.get(known, 1)}"
+        key = _key_path(location)
+        return ConfigError(f"{where}: {key}: {message}" if key else f"{where}: {message}")
+
+    def validate(self, model: type[_Model], data: Any = None, at: Location = ()) -> _Model:
+        """Validate the data (or a part of it at a location) against a schema.
+
+        Raises:
+            ConfigError: The first mistake, with its line and key path.
+        """
+        try:
+            return model.model_validate(self.data if data is None else data)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+            location = tuple(part for part in problem["loc"] if part != "__root__")
+            raise self.error((*at, *location), _message(model, location, problem)) from None
+
+
+def read_document(path: Path, environ: Mapping[str, str] = os.environ) -> Document:
+    """Read a YAML file; `${NAME}` and `${NAME:-default}` are expanded inside its texts.
+
+    Raises:
+        ConfigError: The file is missing, not UTF-8, not YAML, has a key twice, or names an unset variable.
+    """
+    try:
+        raw = path.read_bytes()
+        text = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+    reader = _Reader(path, environ)
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            data = {} if node is None else reader.build(loader, node, ())
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+    return Document(path, data, reader.lines, hashlib.sha256(raw).hexdigest()[:12])
+
+
+class _Reader:
+    """Builds plain data from YAML nodes and notes where each key stands."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        self._path = path
+        self._environ = environ
+        self.lines: dict[Location, int] = {}
+
+    def build(self, loader: yaml.SafeLoader, node: yaml.Node, at: Location) -> Any:
+        self.lines.setdefault(at, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(loader, node, at)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(loader, item, (*at, number)) for number, item in enumerate(node.value)]
+        if node.tag == "tag:yaml.org,2002:float":
+            # The digits as written: no float touches money.
+            return _decimal(node.value)
+        value = loader.construct_object(node)
+        return self._expand(value, at) if isinstance(value, str) else value
+
+    def _mapping(self, loader: yaml.SafeLoader, node: yaml.MappingNode, at: Location) -> dict[Any, Any]:
+        loader.flatten_mapping(node)
+        result: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node)
+            place = (*at, str(key))
+            if key in result:
+                raise ConfigError(f"{self._path}:{key_node.start_mark.line + 1}: {_key_path(place)}: stands here twice")
+            self.lines[place] = key_node.start_mark.line + 1
+            result[str(key)] = self.build(loader, value_node, place)
+        return result
+
+    def _expand(self, text: str, at: Location) -> str:
+        def value_of(match: re.Match[str]) -> str:
+            name, default = match.group(1), match.group(2)
+            value = self._environ.get(name) or default
+            if value is None:
+                line = self.lines.get(at, 1)
+                raise ConfigError(
+                    f"{self._path}:{line}: {_key_path(at)}: environment variable {name} is not set "
+                    f"(give a default with ${{{name}:-...}})"
+                )
+            return value
+
+        return _VARIABLE.sub(value_of, text)
+
+
+def _decimal(text: str) -> Decimal | str:
+    try:
+        return Decimal(text.replace("_", ""))
+    except ArithmeticError:
+        return text  # .inf, .nan and sexagesimals: the schema refuses them where a number is wanted
+
+
+def _key_path(location: Location) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else (f".{part}" if path else str(part))
+    return path
+
+
+def _message(model: type[BaseModel], location: Location, problem: Any) -> str:
+    parent = _model_at(model, location[:-1])
+    allowed = "" if parent is None else f" (allowed: {', '.join(sorted(parent.model_fields))})"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key{allowed}"
+    if problem["type"] == "missing":
+        return f"missing{allowed}"
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]
+
+
+def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
+    found: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = found.model_fields.get(part)
+        found = None if field is None else _model_in(field.annotation)
+        if found is None:
+            return None
+    return found  # type: ignore[no-any-return]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for argument in get_args(annotation) if (found := _model_in(argument))), None)
