@@ -1,0 +1,36 @@
+"""
+What was spent: reading a ledger, grouping its charges, showing and exporting them.
+
+Invariant: nothing is hidden. A sum that lacks a price says so, an estimate shows its share, and currencies never mix.
+"""
+
+from livekit_costmeter.reporting.export import EXPORT_FORMATS, write_export
+from livekit_costmeter.reporting.formats import report_csv, report_fields, report_json
+from livekit_costmeter.reporting.ledger import DIMENSIONS, Ledger, UnknownDimension, dimension, select, within
+from livekit_costmeter.reporting.report import Report, Row, build_report
+from livekit_costmeter.reporting.table import print_report, report_table, report_text
+from livekit_costmeter.reporting.tail import charge_line, follow
+from livekit_costmeter.reporting.tally import UnpricedModel
+
+__all__ = [
+    "DIMENSIONS",
+    "EXPORT_FORMATS",
+    "Ledger",
+    "Report",
+    "Row",
+    "UnknownDimension",
+    "UnpricedModel",
+    "build_report",
+    "charge_line",
+    "dimension",
+    "follow",
+    "print_report",
+    "report_csv",
+    "report_fields",
+    "report_json",
+    "report_table",
+    "report_text",
+    "select",
+    "within",
+    "write_export",
+]

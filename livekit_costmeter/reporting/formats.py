@@ -1,0 +1,92 @@
+"""
+Reports for programs: JSON and CSV.
+
+Invariant: decimals are plain strings and the order is fixed, so that the same charges give the same bytes.
+
+JSON: `{since, until, by, rows: [...], total: {...}}`; a row is `{key, quantities, cost, billed_cost, records,
+unpriced_records, estimated_share, minutes, cost_per_minute}`, the total the same without `key`. Instants are ISO 8601
+or null; `quantities` goes by unit, money by currency; what is not known is null or absent, never 0.
+
+CSV: one line per row and currency. The columns are the same whatever the data: those grouped by, then `_COLUMNS`, then
+every unit. What a row has once (counts, share, minutes, quantities) stands on its first line only, so that each column
+adds up; a row without any money still has one line. There is no line for the total.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from livekit_costmeter.records import UNIT_ORDER, decimal_text, format_instant
+from livekit_costmeter.reporting.report import Report, Row
+
+_ONCE = ("records", "unpriced_records", "estimated_share", "minutes")
+_COLUMNS = (*_ONCE, "currency", "cost", "cost_per_minute", "billed_cost")
+
+
+def report_fields(report: Report) -> dict[str, Any]:
+    """Return the report as JSON values."""
+    return {
+        "since": _instant(report.since),
+        "until": _instant(report.until),
+        "by": list(report.by),
+        "rows": [{"key": dict(row.key), **_row_fields(row)} for row in report.rows],
+        "total": _row_fields(report.total),
+    }
+
+
+def report_json(report: Report) -> str:
+    """Return the report as an indented JSON document, without a newline at the end."""
+    return json.dumps(report_fields(report), indent=2, ensure_ascii=False)
+
+
+def report_csv(report: Report) -> str:
+    """Return the report as CSV with a header, lines ending in a bare newline."""
+    units = [*UNIT_ORDER, *(unit for unit in report.total.quantities if unit not in UNIT_ORDER)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*report.by, *_COLUMNS, *units])
+    for row in report.rows:
+        writer.writerows(_csv_lines(row, units))
+    return text.getvalue()
+
+
+def _row_fields(row: Row) -> dict[str, Any]:
+    return {
+        "quantities": _decimals(row.quantities),
+        "cost": _decimals(row.cost),
+        "billed_cost": _decimals(row.billed_cost),
+        "records": row.records,
+        "unpriced_records": row.unpriced_records,
+        "estimated_share": decimal_text(row.estimated_share),
+        "minutes": None if row.minutes is None else decimal_text(row.minutes),
+        "cost_per_minute": None if row.cost_per_minute is None else _decimals(row.cost_per_minute),
+    }
+
+
+def _csv_lines(row: Row, units: list[str]) -> Iterator[list[Any]]:
+    fields = _row_fields(row)
+    currencies = sorted(row.cost.keys() | row.billed_cost.keys()) or [""]
+    for position, currency in enumerate(currencies):
+        first = position == 0
+        money = [(fields[name] or {}).get(currency) for name in ("cost", "cost_per_minute", "billed_cost")]
+        yield [
+            *row.key.values(),
+            *(fields[name] if first else None for name in _ONCE),
+            currency,
+            *money,
+            *(fields["quantities"].get(unit) if first else None for unit in units),
+        ]
+
+
+def _decimals(sums: Mapping[str, Decimal]) -> dict[str, str]:
+    return {name: decimal_text(amount) for name, amount in sums.items()}
+
+
+def _instant(instant: datetime | None) -> str | None:
+    return None if instant is None else format_instant(instant)

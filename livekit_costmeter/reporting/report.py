@@ -1,0 +1,137 @@
+"""
+Reports: charges grouped by any dimensions, with exact sums.
+
+Invariant: `cost` holds only what is priced, by currency; what is not priced is counted beside it, never taken as 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from livekit_costmeter.records import UNIT_ORDER, Charge, round_cost
+from livekit_costmeter.reporting.ledger import Dimension, Where, dimension, matcher, within
+from livekit_costmeter.reporting.tally import EXACT, CallTimes, Tally, UnpricedModel, UnpricedModels, sorted_sums
+
+_SECONDS_PER_MINUTE = Decimal(60)
+_MINUTE_STEP = Decimal("1e-6")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One group of a report.
+
+    `quantities` are the measured ones of usage lines, by unit. `cost` sums the priced usage and correction lines,
+    `billed_cost` also fees and taxes, both by currency; `billed_incomplete` says that some line has no known billed
+    cost. `records` and `unpriced_records` count distinct records. `estimated_share` is defined in `Tally`. `minutes`
+    is the length of the calls (sessions) that have a charge in this row, each with its whole length (its part of the
+    day in reports by day), so rows that share calls do not add up to the total; `cost_per_minute` is `cost` over it.
+    """
+
+    key: Mapping[str, str | None]
+    quantities: Mapping[str, Decimal]
+    cost: Mapping[str, Decimal]
+    billed_cost: Mapping[str, Decimal]
+    billed_incomplete: bool
+    records: int
+    unpriced_records: int
+    estimated_share: Decimal
+    minutes: Decimal | None
+    cost_per_minute: Mapping[str, Decimal] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Rows in the order of their keys, their total (with an empty key), and the models that have no price."""
+
+    since: datetime | None
+    until: datetime | None
+    by: tuple[str, ...]
+    rows: tuple[Row, ...]
+    total: Row
+    unpriced: tuple[UnpricedModel, ...]
+
+
+def build_report(
+    charges: Iterable[Charge],
+    by: Sequence[str],
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    where: Where | None = None,
+) -> Report:
+    """Group the charges with `since` <= `at` < `until` by the named dimensions, in one pass.
+
+    Give filters as `where` rather than filtering before: the length of a call is then still taken from its
+    `call_seconds`, also where only one provider is asked for.
+
+    Raises:
+        UnknownDimension: `by` or `where` names something charges do not have.
+    """
+    names = tuple(dict.fromkeys(by))
+    tables = _Tables([dimension(name) for name in names], CallTimes(daily="day" in names))
+    matches = matcher(where or {})
+    for charge in within(charges, since, until):
+        tables.add(charge, wanted=matches(charge))
+    rows = (_row(dict(zip(names, key, strict=True)), tally, tables.calls) for key, tally in tables.ordered())
+    return Report(since, until, names, tuple(rows), _row({}, tables.total, tables.calls), tables.unpriced.listed())
+
+
+class _Tables:
+    """Everything that one pass over the charges fills."""
+
+    def __init__(self, dimensions: Sequence[Dimension], calls: CallTimes) -> None:
+        self._dimensions = dimensions
+        self._groups: dict[tuple[str | None, ...], Tally] = {}
+        self.calls = calls
+        self.total = Tally()
+        self.unpriced = UnpricedModels()
+
+    def add(self, charge: Charge, *, wanted: bool) -> None:
+        call = self.calls.mark(charge)
+        if not wanted:
+            return
+        key = tuple([read(charge) for read in self._dimensions])
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Tally()
+        group.add(charge, call)
+        self.total.add(charge, call)
+        self.unpriced.add(charge)
+
+    def ordered(self) -> list[tuple[tuple[str | None, ...], Tally]]:
+        return sorted(self._groups.items(), key=lambda item: [(part is None, part or "") for part in item[0]])
+
+
+def _row(key: Mapping[str, str | None], tally: Tally, calls: CallTimes) -> Row:
+    seconds = calls.seconds(tally.calls)
+    cost = sorted_sums(tally.cost)
+    return Row(
+        key=key,
+        quantities=sorted_sums(tally.quantities, UNIT_ORDER),
+        cost=cost,
+        billed_cost=sorted_sums(tally.billed_cost),
+        billed_incomplete=tally.billed_incomplete,
+        records=tally.records,
+        unpriced_records=tally.unpriced_records,
+        estimated_share=tally.estimated_share(),
+        minutes=_minutes(seconds),
+        cost_per_minute=_per_minute(cost, seconds),
+    )
+
+
+def _minutes(seconds: Decimal | None) -> Decimal | None:
+    if seconds is None:
+        return None
+    return EXACT.divide(seconds, _SECONDS_PER_MINUTE).quantize(_MINUTE_STEP, context=EXACT)
+
+
+def _per_minute(cost: Mapping[str, Decimal], seconds: Decimal | None) -> Mapping[str, Decimal] | None:
+    if seconds is None or not cost:
+        return None
+    return {
+        currency: round_cost(EXACT.divide(EXACT.multiply(amount, _SECONDS_PER_MINUTE), seconds))
+        for currency, amount in cost.items()
+    }
