@@ -156,8 +156,8 @@ def build_pipeline(config: Config) -> Pipeline:
     return Pipeline(build_spool(config), make_shipper=lambda: build_shipper(config), is_job=in_job())
 
 
-def build_shipper(config: Config) -> Shipper:
-    """Return a shipper of the configured spool into the configured sinks."""
+def build_shipper(config: Config, progress: Any = None) -> Shipper:
+    """Return a shipper of the configured spool into the configured sinks; `progress(shipped, pending)` is called."""
     from livekit_costmeter.delivery import Shipper
 
     return Shipper(
@@ -165,6 +165,8 @@ def build_shipper(config: Config) -> Shipper:
         rate=build_rate(config),
         sinks=build_sinks(config),
         fsync=config.settings.spool.fsync,
+        max_bytes=config.settings.spool.max_bytes,
+        progress=progress,
     )
 
 

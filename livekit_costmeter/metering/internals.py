@@ -11,27 +11,13 @@ from __future__ import annotations
 import contextvars
 import functools
 import importlib
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from livekit_costmeter.metering.observer import Observer
 
-_PACKAGE = "livekit_costmeter"
 METRICS_EVENT = "metrics_collected"
 USAGE_EVENT = "usage_collected"
-
-_EMITTERS = (
-    ("livekit.agents.llm", "LLM"),
-    ("livekit.agents.stt", "STT"),
-    ("livekit.agents.tts", "TTS"),
-    ("livekit.agents.llm", "RealtimeSession"),
-    ("livekit.agents.llm", "DuplexSession"),
-    ("livekit.agents.llm", "DecisionModel"),
-    ("livekit.agents.inference", "AdaptiveInterruptionDetector"),
-    ("livekit.agents.inference.eot.base", "_BaseStreamingTurnDetector"),
-)
-_LATER_ADDITIONS = frozenset({"DuplexSession", "DecisionModel", "_BaseStreamingTurnDetector"})
 
 _KEY_PATHS = (
     ("_opts", "api_key"),
@@ -55,56 +41,6 @@ _scope: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_
 _sending: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_sending", default=None)
 _reporting: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_reporting", default=None)
 _on_top_of_stream: contextvars.ContextVar[bool] = contextvars.ContextVar("livekit_costmeter_inner", default=False)
-
-
-class Taps:
-    """The patches of one process; `apply` and `remove` are exact inverses."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self._originals: list[tuple[type, str, Any]] = []
-        self.missing: list[str] = []
-
-    def apply(self) -> None:
-        """Patch every class that this LiveKit version has."""
-        for module, name in _EMITTERS:
-            emitter = _find(module, name)
-            if emitter is not None:
-                self._patch(emitter, "emit", _tap_emit)
-            elif name not in _LATER_ADDITIONS:
-                self.missing.append(f"usage events of {name}")
-        recognize = _find("livekit.agents.stt", "RecognizeStream")
-        self._patch_or_miss(recognize, "push_frame", _tap_push_frame, "audio pushed to streaming speech-to-text")
-        self._patch_or_miss(recognize, "_main_task", _tap_recognize, "connection time of streaming speech-to-text")
-        speech = _find("livekit.agents.tts", "SynthesizeStream")
-        self._patch_or_miss(speech, "_main_task", _tap_synthesis, "characters sent to streaming text-to-speech")
-        self._patch_or_miss(speech, "_metrics_monitor_task", _tap_speech_monitor, "interrupted text-to-speech")
-        self._patch_or_miss(_find("aiohttp", "ClientWebSocketResponse"), "send_str", _tap_send, "websocket messages")
-        inner = _find("livekit.agents.tts.tts", "_ChunkedStreamFromStream")
-        if inner is not None:
-            self._patch(inner, "_metrics_monitor_task", _tap_stream_behind_chunks)
-        self._patch_or_miss(_find("livekit.agents", "AgentSession"), "start", _tap_session_start, "sessions")
-        self._patch_or_miss(_find("livekit.agents", "AgentServer"), "run", _tap_server_run, "the worker's start")
-
-    def remove(self) -> None:
-        """Put LiveKit's own functions back."""
-        for owner, name, original in reversed(self._originals):
-            if original is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, original)
-        self._originals.clear()
-
-    def _patch_or_miss(self, owner: Any, name: str, tap: Callable[..., Any], what: str) -> None:
-        if owner is not None and hasattr(owner, name):
-            self._patch(owner, name, tap)
-        else:
-            self.missing.append(what)
-
-    def _patch(self, owner: type, name: str, tap: Callable[[Observer, Any], Any]) -> None:
-        original = getattr(owner, name)
-        self._originals.append((owner, name, owner.__dict__.get(name)))
-        setattr(owner, name, functools.wraps(original)(tap(self._observer, original)))
 
 
 def _find(module: str, name: str) -> Any:
@@ -190,11 +126,6 @@ def reporting_stream() -> Any:
     return _reporting.get()
 
 
-def tts_of(stream: Any) -> Any:
-    """Return the text-to-speech component of a synthesis stream."""
-    return stream._tts  # noqa: SLF001
-
-
 def _tap_stream_behind_chunks(_observer: Observer, original: Any) -> Any:
     async def _metrics_monitor_task(self: Any, event_aiter: Any) -> None:
         # The stream it is built on reports the same characters; this task has a context of its own.
@@ -235,6 +166,65 @@ def _is_leaf_stream(stream: Any) -> bool:
 @functools.cache
 def _recognize_stream() -> Any:
     return _find("livekit.agents.stt", "RecognizeStream")
+
+
+_TAPS: tuple[tuple[str, str, str, Callable[[Observer, Any], Any], str | None], ...] = (
+    ("livekit.agents.llm", "LLM", "emit", _tap_emit, "usage of language models"),
+    ("livekit.agents.stt", "STT", "emit", _tap_emit, "usage of speech-to-text"),
+    ("livekit.agents.tts", "TTS", "emit", _tap_emit, "usage of text-to-speech"),
+    ("livekit.agents.llm", "RealtimeSession", "emit", _tap_emit, "usage of realtime models"),
+    ("livekit.agents.llm", "DuplexSession", "emit", _tap_emit, None),
+    ("livekit.agents.llm", "DecisionModel", "emit", _tap_emit, None),
+    ("livekit.agents.inference", "AdaptiveInterruptionDetector", "emit", _tap_emit, None),
+    ("livekit.agents.inference.eot.base", "_BaseStreamingTurnDetector", "emit", _tap_emit, None),
+    ("livekit.agents.stt", "RecognizeStream", "push_frame", _tap_push_frame, "audio sent to streaming speech-to-text"),
+    ("livekit.agents.stt", "RecognizeStream", "_main_task", _tap_recognize, "connection time of speech-to-text"),
+    ("livekit.agents.tts", "SynthesizeStream", "_main_task", _tap_synthesis, "characters sent to text-to-speech"),
+    ("livekit.agents.tts", "SynthesizeStream", "_metrics_monitor_task", _tap_speech_monitor, "interrupted speech"),
+    ("livekit.agents.tts.tts", "_ChunkedStreamFromStream", "_metrics_monitor_task", _tap_stream_behind_chunks, None),
+    ("aiohttp", "ClientWebSocketResponse", "send_str", _tap_send, "characters sent over websockets"),
+    ("livekit.agents", "AgentSession", "start", _tap_session_start, "which session work belongs to"),
+    ("livekit.agents", "AgentServer", "run", _tap_server_run, "when a worker starts and stops"),
+)
+"""Module, class, function, tap, and what cannot be seen where it is missing (None: a class that only newer ones have)."""
+
+
+class Taps:
+    """The patches of one process; `apply` and `remove` are exact inverses."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._originals: list[tuple[type, str, Any]] = []
+        self.missing: list[str] = []
+
+    def apply(self) -> None:
+        """Patch every class that this LiveKit version has."""
+        for module, name, attribute, tap, what in _TAPS:
+            owner = _find(module, name)
+            if owner is not None and hasattr(owner, attribute):
+                self._patch(owner, attribute, tap)
+            elif what is not None:
+                self.missing.append(what)
+
+    def remove(self) -> None:
+        """Put LiveKit's own functions back."""
+        for owner, name, original in reversed(self._originals):
+            if original is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
+        self._originals.clear()
+
+    def _patch(self, owner: type, name: str, tap: Callable[[Observer, Any], Any]) -> None:
+        original = getattr(owner, name)
+        self._originals.append((owner, name, owner.__dict__.get(name)))
+        setattr(owner, name, functools.wraps(original)(tap(self._observer, original)))
+
+
+def unseen() -> list[str]:
+    """Name what this LiveKit version hides from us; patches nothing."""
+    found = ((what, _find(module, name), attribute) for module, name, attribute, _, what in _TAPS)
+    return [what for what, owner, attribute in found if what is not None and not hasattr(owner, attribute)]
 
 
 def repeats_inner_stream() -> bool:
@@ -305,18 +295,6 @@ def linked_participant(session: Any) -> Any:
     return getattr(getattr(session, "_room_io", None), "linked_participant", None)
 
 
-def stt_of(stream: Any) -> Any:
-    """Return the speech-to-text component of a recognition stream."""
-    return stream._stt  # noqa: SLF001
-
-
-def register_plugin(version: str) -> bool:
-    """Register the package as a LiveKit plugin, so that workers list and preload it; on the main thread only."""
-    if threading.current_thread() is not threading.main_thread():
-        return False
-    plugin = _find("livekit.agents", "Plugin")
-    if plugin is None or any(known.package == _PACKAGE for known in plugin.registered_plugins):
-        return False
-    kind = type("CostMeterPlugin", (plugin,), {})
-    plugin.register_plugin(kind(_PACKAGE, version, _PACKAGE))
-    return True
+def component_of(stream: Any) -> Any:
+    """Return the component that a recognition or synthesis stream belongs to."""
+    return getattr(stream, "_stt", None) or stream._tts  # noqa: SLF001

@@ -171,10 +171,10 @@ class CostMeter:
         await self.aclose()
 
     def _speech_used(self, stream: Any, reading: Reading) -> None:
-        self._record(internals.tts_of(stream), None, reading, None)
+        self._record(internals.component_of(stream), None, reading, None)
 
     def _stream_used(self, stream: Any, reading: Reading, total: dict[str, str] | None) -> None:
-        self._record(internals.stt_of(stream), None, reading, total)
+        self._record(internals.component_of(stream), None, reading, total)
 
     def _record(self, component: Any, event: Any, reading: Reading, total: dict[str, str] | None) -> None:
         scope, agent = self._scopes.current()

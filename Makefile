@@ -1,0 +1,47 @@
+# Everything sets itself up: git, make and Python 3.11 or later are enough.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+UV = $(shell command -v uv || echo $(BIN)/uv)
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-all lint format bench constraints clean
+
+demo: $(READY)
+	@$(BIN)/costmeter demo
+
+test: $(READY)
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)
+	@$(BIN)/python -m pytest
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/test_architecture.py
+
+format: $(READY)
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+bench: $(READY)
+	@$(BIN)/python -m tests.bench
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --require-hashes -r constraints.txt
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+constraints: $(READY)
+	@VIRTUAL_ENV=$(VENV) $(UV) pip compile --quiet --universal --upgrade --generate-hashes --no-header --no-annotate \
+		--python-version 3.11 --all-extras --group dev pyproject.toml -o constraints.txt
+
+clean:
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

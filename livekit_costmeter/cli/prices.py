@@ -1,0 +1,210 @@
+"""
+`costmeter prices`: what things cost, who says so, and what cannot be priced.
+
+Invariant: by the same look-ups as rating, so what is shown is what is billed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from livekit_costmeter.cli.options import Instant, config_option, format_option, open_ledger, sink_option
+from livekit_costmeter.config import ConfigError, load
+from livekit_costmeter.records import Component, decimal_text
+
+_COMPONENTS = click.Choice(get_args(Component))
+Row = Mapping[str, Any]
+
+
+@click.group()
+def prices() -> None:
+    """Look up prices."""
+
+
+@prices.command()
+@click.argument("model")
+@click.option("--component", type=_COMPONENTS, help="Only as this component.")
+@click.option("--at", type=Instant(), help="At this instant; default: now.")
+@click.option("--owner", default="unknown", help="For this owner's keys.")
+@format_option("text", "json", "csv")
+@config_option
+def show(model: str, component: str | None, at: datetime | None, owner: str, form: str, config_path: str | None) -> None:
+    """Show every rate of PROVIDER/MODEL, in order of precedence."""
+    from livekit_costmeter.pricing import prices as book_of_prices
+
+    provider, name = _split(model)
+    shown = book_of_prices.show(_book(config_path), provider, name, component=component, at=at, owner=owner)
+    rows = [
+        {
+            "used": "yes" if entry.used else "",
+            "component": entry.component,
+            "unit": entry.rate.unit,
+            "price": decimal_text(entry.rate.unit_price),
+            "per": decimal_text(entry.rate.price_per),
+            "currency": entry.rate.currency,
+            "source": entry.rate.source,
+        }
+        for entry in shown
+    ]
+    _print(rows, form, f"no price for {model}; find models with: costmeter prices search WORD")
+    if not rows:
+        sys.exit(1)
+
+
+@prices.command()
+@click.argument("words", nargs=-1, required=True)
+@format_option("text", "json", "csv")
+@config_option
+def search(words: Sequence[str], form: str, config_path: str | None) -> None:
+    """List the models whose provider/model holds every word."""
+    from livekit_costmeter.pricing import prices as book_of_prices
+
+    found = book_of_prices.search(_book(config_path), " ".join(words))
+    rows = [{"model": f"{entry.provider}/{entry.model}", "source": entry.source} for entry in found]
+    _print(rows, form, "nothing found")
+
+
+@prices.command()
+@click.argument("models", nargs=-1)
+@click.option("--component", type=_COMPONENTS, default="llm", show_default=True, help="What MODELS are.")
+@format_option("text", "json", "csv")
+@sink_option
+@config_option
+def check(models: Sequence[str], component: str, form: str, sink_name: str | None, config_path: str | None) -> None:
+    """Check that what you use has a good price.
+
+    Looks at MODELS (provider/model), at those that the rate cards name, and at those seen in the ledger. Exits with 1
+    if one is unpriced, stale, or disputed between catalogs.
+    """
+    from livekit_costmeter.pricing import prices as book_of_prices
+
+    book = _book(config_path)
+    named = [(component, *_split(model)) for model in models]
+    if not models:
+        named = [*_in_rate_cards(book), *_in_ledger(config_path, sink_name)]
+    findings = book_of_prices.check(book, dict.fromkeys(named))
+    rows = [
+        {
+            "problem": finding.problem,
+            "component": finding.component,
+            "model": f"{finding.provider}/{finding.model}",
+            "detail": finding.detail,
+        }
+        for finding in findings
+    ]
+    _print(rows, form, f"{len(dict.fromkeys(named))} models checked, nothing to say")
+    if rows:
+        sys.exit(1)
+
+
+@prices.command()
+@click.option("--all", "everything", is_flag=True, help="Every model that LiveKit's plugins declare, installed or not.")
+@click.option("--models", "file", type=click.Path(dir_okay=False), help="The models of a CSV file in place of those.")
+@click.option("--unpriced", is_flag=True, help="Only what has no price.")
+@format_option("text", "json", "csv")
+@config_option
+def coverage(everything: bool, file: str | None, unpriced: bool, form: str, config_path: str | None) -> None:
+    """Say for each model that the installed LiveKit plugins declare whether it can be priced, in what, from where."""
+    from livekit_costmeter.pricing import coverage as plugins
+
+    models = plugins.read_models(_text(file)) if file else plugins.all_models() if everything else plugins.installed()
+    found = plugins.coverage(_book(config_path), models)
+    priced = sum(row.priced for row in found)
+    rows = [
+        {
+            "group": row.group,
+            "plugin": row.plugin,
+            "component": row.component,
+            "model": row.model,
+            "provider": row.provider,
+            "priced": "yes" if row.priced else "",
+            "unit": row.unit,
+            "source": row.source or f"unpriced:{row.reason}",
+        }
+        for row in found
+        if not (unpriced and row.priced)
+    ]
+    _print(rows, form, "no models")
+    click.echo(f"{priced} of {len(found)} models priced", err=True)
+
+
+def _book(config_path: str | None) -> Any:
+    from livekit_costmeter.config.compose import build_book
+
+    return build_book(load(config_path))
+
+
+def _split(model: str) -> tuple[str, str]:
+    provider, slash, name = model.partition("/")
+    if not slash or not provider or not name:
+        raise click.UsageError(f"{model!r} is not PROVIDER/MODEL, such as openai/gpt-4o-mini")
+    return provider, name
+
+
+def _in_rate_cards(book: Any) -> Iterator[tuple[str, str, str]]:
+    for card in book.rate_cards:
+        for provider, model, unit in card.rates():
+            if not set("*?[") & set(model):
+                yield _component_of(unit), provider, model
+
+
+def _component_of(unit: str) -> str:
+    return {"characters": "tts", "audio_seconds": "stt", "connection_seconds": "stt", "session_seconds": "realtime"}.get(
+        unit, "llm"
+    )
+
+
+def _in_ledger(config_path: str | None, sink_name: str | None) -> Iterable[tuple[str, str, str]]:
+    ledger = open_ledger(config_path, sink_name)
+    ledger.open()
+    try:
+        seen = {
+            (charge.component, charge.reported_provider or charge.provider, charge.reported_model or charge.model)
+            for charge in ledger.read(None, None)
+        }
+    finally:
+        ledger.close()
+    return sorted(seen)
+
+
+def _text(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+
+
+def _print(rows: Sequence[Row], form: str, nothing: str) -> None:
+    if form == "json":
+        click.echo(json.dumps(rows, indent=1))
+    elif form == "csv" and rows:
+        writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    elif not rows:
+        click.echo(nothing, err=True)
+    elif form == "text":
+        _table(rows)
+
+
+def _table(rows: Sequence[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if sys.stdout.isatty():
+        table = Table(*rows[0], box=None, header_style="bold")
+        for row in rows:
+            table.add_row(*(str(value or "") for value in row.values()))
+        Console().print(table)
+        return
+    widths = {name: max(len(name), *(len(str(row[name] or "")) for row in rows)) for name in rows[0]}
+    for row in ({name: name for name in rows[0]}, *rows):
+        click.echo("  ".join(f"{row[name] or '':<{width}}" for name, width in widths.items()).rstrip())

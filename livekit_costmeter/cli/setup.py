@@ -1,0 +1,100 @@
+"""
+`costmeter init` and `costmeter check`: set up, and see that it works.
+
+Invariant: `init` never overwrites; `check` changes nothing but what a sink's own check must open.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import click
+
+from livekit_costmeter.cli.options import config_option
+from livekit_costmeter.config import DEFAULT_NAME, SECRET_VARIABLE, Config, ConfigError, load
+
+
+@click.command()
+@click.argument("path", type=click.Path(dir_okay=False), default=DEFAULT_NAME)
+def init(path: str) -> None:
+    """Write a commented costmeter.yaml."""
+    text = files("livekit_costmeter.config").joinpath("template.yaml").read_text(encoding="utf-8")
+    try:
+        with Path(path).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path}: exists already") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    click.echo(f"wrote {path}; see what it means with: costmeter check", err=True)
+
+
+@click.command()
+@config_option
+def check(config_path: str | None) -> None:
+    """Check the configuration, the spool, every sink, and what can be metered here.
+
+    Exits with 1 if a sink does not answer or something cannot be seen.
+    """
+    config = load(config_path)
+    findings = [*_configuration(config), *_spool(config), *_sinks(config), *_taps()]
+    width = max(len(topic) for topic, _, _ in findings)
+    for topic, good, text in findings:
+        mark = click.style("ok  ", fg="green") if good else click.style("FAIL", fg="red")
+        click.echo(f"{mark} {topic:<{width}}  {text}")
+    if not all(good for _, good, _ in findings):
+        sys.exit(1)
+
+
+Finding = tuple[str, bool, str]
+
+
+def _configuration(config: Config) -> list[Finding]:
+    from livekit_costmeter.config.compose import rate_cards
+
+    cards = rate_cards(config)
+    secret = f"{SECRET_VARIABLE} is set" if os.environ.get(SECRET_VARIABLE) else "a file in the spool, for this host only"
+    return [
+        ("configuration", True, config.origin),
+        ("rate cards", True, ", ".join(card.name for card in cards) or "none"),
+        ("fingerprints", True, secret),
+    ]
+
+
+def _spool(config: Config) -> list[Finding]:
+    from livekit_costmeter.delivery import pending
+
+    waiting = pending(config.spool_directory)
+    age = f", the oldest for {waiting.age:.0f} s" if waiting.records else ""
+    return [("spool", True, f"{config.spool_directory}: {waiting.records} records wait ({waiting.bytes} bytes{age})")]
+
+
+def _sinks(config: Config) -> list[Finding]:
+    from livekit_costmeter.config.compose import build_sinks
+
+    return [_sink(name, sink) for name, sink in build_sinks(config).items()]
+
+
+def _sink(name: str, sink: Any) -> Finding:
+    try:
+        sink.open()
+        try:
+            return (f"sink {name}", True, sink.check())
+        finally:
+            sink.close()
+    except Exception as error:
+        return (f"sink {name}", False, str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+
+def _taps() -> list[Finding]:
+    from importlib.metadata import version
+
+    from livekit_costmeter.metering.internals import unseen
+
+    missing = unseen()
+    text = f"livekit-agents {version('livekit-agents')}"
+    return [("metering", not missing, f"{text}: cannot see {', '.join(missing)}" if missing else text)]
