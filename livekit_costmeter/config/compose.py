@@ -12,9 +12,9 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from livekit_costmeter import __version__
 from livekit_costmeter.config import Config, ConfigError, load
 from livekit_costmeter.log import log
 from livekit_costmeter.records import Charge, UsageRecord
@@ -101,7 +101,7 @@ def _meter(config: Config) -> CostMeter:
     taps.apply()
     if taps.missing:
         log().warning("this LiveKit version hides some usage", not_seen=", ".join(taps.missing))
-    register_plugin(version("livekit-costmeter"))
+    register_plugin(__version__)
     return meter
 
 
@@ -138,13 +138,14 @@ def _context_rules(config: Config) -> Any:
 def build_spool(config: Config) -> Spool:
     """Return the spool that this process appends to; nothing is opened yet."""
     from livekit_costmeter.delivery import Spool
+    from livekit_costmeter.metering.internals import livekit_version
 
     header = {
         "config": config.digest,
         "project": config.settings.project,
         # Without a usable configuration the segment owes whatever its shipper is configured with.
         "sinks": [sink.name for sink in config.sinks] or None,
-        "versions": {"livekit-costmeter": version("livekit-costmeter"), "livekit-agents": version("livekit-agents")},
+        "versions": {"livekit-costmeter": __version__, "livekit-agents": livekit_version()},
     }
     return Spool(config.spool_directory, header=header, max_bytes=config.settings.spool.max_bytes)
 

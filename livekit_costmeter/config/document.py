@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
+
+if TYPE_CHECKING:
+    import yaml
 
 Location = tuple[str | int, ...]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -55,7 +57,9 @@ class Document:
         try:
             return model.model_validate(self.data if data is None else data)
         except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]
+            problems = error.errors(include_url=False, include_input=False)
+            # A misspelt key is also a missing one; the misspelling is what helps.
+            problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
             location = tuple(part for part in problem["loc"] if part != "__root__")
             raise self.error((*at, *location), _message(model, location, problem)) from None
 
@@ -66,6 +70,8 @@ def read_document(path: Path, environ: Mapping[str, str] = os.environ) -> Docume
     Raises:
         ConfigError: The file is missing, not UTF-8, not YAML, has a key twice, or names an unset variable.
     """
+    import yaml  # late, because an agent without a file does not pay for it
+
     try:
         raw = path.read_bytes()
         text = raw.decode("utf-8-sig")
@@ -97,11 +103,11 @@ class _Reader:
         self._environ = environ
         self.lines: dict[Location, int] = {}
 
-    def build(self, loader: yaml.SafeLoader, node: yaml.Node, at: Location) -> Any:
+    def build(self, loader: yaml.SafeLoader, node: Any, at: Location) -> Any:
         self.lines.setdefault(at, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
+        if node.id == "mapping":
             return self._mapping(loader, node, at)
-        if isinstance(node, yaml.SequenceNode):
+        if node.id == "sequence":
             return [self.build(loader, item, (*at, number)) for number, item in enumerate(node.value)]
         if node.tag == "tag:yaml.org,2002:float":
             # The digits as written: no float touches money.
@@ -109,7 +115,7 @@ class _Reader:
         value = loader.construct_object(node)
         return self._expand(value, at) if isinstance(value, str) else value
 
-    def _mapping(self, loader: yaml.SafeLoader, node: yaml.MappingNode, at: Location) -> dict[Any, Any]:
+    def _mapping(self, loader: yaml.SafeLoader, node: Any, at: Location) -> dict[Any, Any]:
         loader.flatten_mapping(node)
         result: dict[Any, Any] = {}
         for key_node, value_node in node.value:

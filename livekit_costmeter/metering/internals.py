@@ -221,6 +221,11 @@ class Taps:
         setattr(owner, name, functools.wraps(original)(tap(self._observer, original)))
 
 
+def livekit_version() -> str:
+    """Return the version of livekit-agents."""
+    return str(_find("livekit.agents.version", "__version__") or "unknown")
+
+
 def unseen() -> list[str]:
     """Name what this LiveKit version hides from us; patches nothing."""
     found = ((what, _find(module, name), attribute) for module, name, attribute, _, what in _TAPS)
@@ -238,36 +243,25 @@ def current_scope() -> Any:
 
 
 @functools.cache
-def _activity_variables() -> tuple[Any, Any]:
-    module = "livekit.agents.voice.agent_activity"
-    return _find(module, "_AgentActivityContextVar"), _find(module, "_SpeechHandleContextVar")
+def _variable(module: str, name: str) -> Any:
+    # One that this LiveKit lacks is one that nothing has set.
+    return _find(module, name) or contextvars.ContextVar(name)
 
 
 def current_activity() -> Any:
     """Return the agent activity whose task is running (it has `.session` and `.agent`), or None."""
-    variable = _activity_variables()[0]
-    return None if variable is None else variable.get(None)
+    return _variable("livekit.agents.voice.agent_activity", "_AgentActivityContextVar").get(None)
 
 
 def current_speech_id() -> str | None:
     """Return the id of the speech that the current task works for."""
-    variable = _activity_variables()[1]
-    handle = None if variable is None else variable.get(None)
+    handle = _variable("livekit.agents.voice.agent_activity", "_SpeechHandleContextVar").get(None)
     return None if handle is None else handle.id
-
-
-@functools.cache
-def _job_context_getter() -> Callable[..., Any] | None:
-    return _find("livekit.agents", "get_job_context") or _find("livekit.agents.job", "get_job_context")
 
 
 def current_job() -> Any:
     """Return the job context of the current task, or None."""
-    getter = _job_context_getter()
-    try:
-        return None if getter is None else getter(required=False)
-    except TypeError:  # `required` is younger than the function
-        return _find("livekit.agents.job", "_JobContextVar").get(None)
+    return _variable("livekit.agents.job", "_JobContextVar").get(None)
 
 
 def component_behind(emitter: Any) -> Any:

@@ -11,7 +11,7 @@ import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from livekit_costmeter.log import log
 from livekit_costmeter.metering import internals
@@ -22,8 +22,10 @@ from livekit_costmeter.metering.privacy import Privacy
 from livekit_costmeter.metering.readers import Reading, read
 from livekit_costmeter.metering.speech import SpeechMeter
 from livekit_costmeter.metering.streams import StreamMeter
-from livekit_costmeter.metering.summary import Readback, Summary, Totals
 from livekit_costmeter.records import UNKNOWN, UsageRecord, parse_usage, usage_json
+
+if TYPE_CHECKING:
+    from livekit_costmeter.metering.summary import Readback, Summary, Totals
 
 Callback = Callable[[UsageRecord], None]
 _SEEN = 256
@@ -90,6 +92,8 @@ class CostMeter:
 
     def summary(self, session: Any = None) -> Summary:
         """Return running totals by component, model and owner; of the whole process without a session."""
+        from livekit_costmeter.metering.summary import Totals
+
         if self._totals is None:
             self._totals = Totals(self._delivery.readback(), self._rate)
         return self._totals.summary(None if session is None else self._scopes.of_session(session).session_id)

@@ -1,0 +1,201 @@
+"""
+Rating: a usage record becomes one charge line per unit.
+
+Invariant: pure. The same record and book give the same lines; each line's cost is billable quantity x price, rounded
+once, and is `None`, never zero, where the price is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+
+from livekit_costmeter.pricing.book import Offers, PriceBook, Query
+from livekit_costmeter.pricing.measures import Step, plan
+from livekit_costmeter.pricing.providers import Identity
+from livekit_costmeter.pricing.rates import Rate
+from livekit_costmeter.records import (
+    PLATFORM,
+    UNIT_ORDER,
+    UNKNOWN,
+    BilledBy,
+    Charge,
+    PricingStatus,
+    UsageRecord,
+    decimal_text,
+    round_cost,
+)
+
+_ZERO = Decimal(0)
+_ONE = Decimal(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    """The half of a charge that comes from the price."""
+
+    status: PricingStatus
+    source: str
+    billable: Decimal
+    unit_price: Decimal | None = None
+    price_per: Decimal | None = None
+    cost: Decimal | None = None
+    currency: str | None = None
+    digest: str | None = None
+    stale: bool = False
+
+
+# What the size of a request is made of, for tiers by context length.
+_INPUT_SIDE = tuple(unit for unit in UNIT_ORDER if unit.endswith("_tokens") and ("input" in unit or "cache" in unit))
+
+
+def rate(record: UsageRecord, book: PriceBook) -> list[Charge]:
+    """Price a usage record.
+
+    Returns:
+        One charge per unit of the record, in the order of the unit list, `line` from 0. A record without
+        quantities has no lines.
+    """
+    at = _aware(record.started_at or record.at)
+    offers = book.offers(Query.of(record), at)
+    units = tuple(sorted(record.quantities, key=UNIT_ORDER.__getitem__))
+    used = frozenset(unit for unit in units if record.quantities[unit])
+    steps = _remembered_plan(_ByIdentity(offers), record.component, units, used)
+    billed_by = _billed_by(record.key_owner, offers.identity.provider, book.billed_by)
+    return [_charge(record, line, step, offers.identity, billed_by) for line, step in enumerate(steps)]
+
+
+class _ByIdentity:
+    """Hash an answer by the object, which lives as long as the key does: its content is not hashable."""
+
+    __slots__ = ("offers",)
+
+    def __init__(self, offers: Offers) -> None:
+        self.offers = offers
+
+    def __hash__(self) -> int:
+        return id(self.offers)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and other.offers is self.offers
+
+
+@lru_cache(maxsize=8192)
+def _remembered_plan(
+    key: _ByIdentity, component: str, units: tuple[str, ...], used: frozenset[str]
+) -> tuple[Step, ...]:
+    return plan(key.offers, component, units, used)
+
+
+def _charge(record: UsageRecord, line: int, step: Step, identity: Identity, billed_by: BilledBy) -> Charge:
+    quantity = record.quantities[step.unit]
+    priced = _price(record, step, quantity)
+    billed_cost = _billed_cost(priced.cost, record.key_owner, billed_by)
+    return Charge(
+        record_id=record.id,
+        line=line,
+        kind="usage",
+        at=record.at,
+        started_at=record.started_at,
+        component=record.component,
+        outcome=record.outcome,
+        provider=identity.provider,
+        model=identity.model,
+        reported_provider=_reported(record.reported_provider, record.provider, identity.provider),
+        reported_model=_reported(record.reported_model, record.model, identity.model),
+        operation_id=record.operation_id,
+        unit=step.unit,
+        quantity=quantity,
+        quantity_basis=record.basis.get(step.unit, "reported"),
+        billable_quantity=priced.billable,
+        unit_price=priced.unit_price,
+        price_per=priced.price_per,
+        cost=priced.cost,
+        currency=priced.currency,
+        pricing_status=priced.status,
+        pricing_source=priced.source,
+        price_digest=priced.digest,
+        stale=priced.stale,
+        key_id=record.key_id,
+        key_owner=record.key_owner,
+        billed_by=billed_by,
+        billed_cost=billed_cost,
+        billed_currency=None if billed_cost is None else priced.currency,
+        credits=None,
+        account=record.account,
+        project=record.project,
+        labels=record.labels,
+        session_id=record.session_id,
+        job_id=record.job_id,
+        room=record.room,
+        agent=record.agent,
+        participant=record.participant,
+        speech_id=record.speech_id,
+        corrects=None,
+    )
+
+
+def _price(record: UsageRecord, step: Step, quantity: Decimal) -> _Priced:
+    rate = step.rate
+    if rate is None:
+        return _Priced("unpriced", step.source, quantity)
+    if step.status == "billed_elsewhere":
+        return _Priced("free", step.source, _ZERO, _ZERO, _ONE, _ZERO, rate.currency, rate.digest)
+    billable, source = _billable(record, step, rate, quantity)
+    unit_price, tier = rate.price_at(_size(record, step.unit)) if rate.tiers else (rate.unit_price, None)
+    if tier is not None:
+        source = _add_flag(source, "above", decimal_text(tier.above))
+    cost = round_cost(rate.cost(billable, unit_price))
+    status: PricingStatus = "priced" if unit_price else "free"
+    return _Priced(status, source, billable, unit_price, rate.price_per, cost, rate.currency, rate.digest, rate.stale)
+
+
+def _billable(record: UsageRecord, step: Step, rate: Rate, quantity: Decimal) -> tuple[Decimal, str]:
+    if rate.minimum is None or not quantity:
+        return quantity, step.source
+    total = (record.operation_total or {}).get(step.unit)
+    if total is None:
+        # Not the operation's last record, or one that never had a last record: a minimum cannot be applied.
+        return quantity, _add_flag(step.source, "policy", "open")
+    billed = max(total, rate.minimum.quantity) if total else _ZERO
+    if billed == total:
+        return quantity, step.source
+    return max(billed - (total - quantity), _ZERO), _add_flag(step.source, "policy", rate.minimum.policy)
+
+
+def _size(record: UsageRecord, unit: str) -> Decimal:
+    amounts = {**record.quantities, **(record.operation_total or {})}
+    if not unit.endswith("_tokens"):
+        return amounts[unit]
+    return sum((amounts.get(name, _ZERO) for name in _INPUT_SIDE), _ZERO)
+
+
+def _add_flag(source: str, key: str, value: str) -> str:
+    return f"{source}{'&' if '?' in source else '?'}{key}={value}"
+
+
+def _billed_by(owner: str, provider: str, configured: Mapping[str, BilledBy]) -> BilledBy:
+    if owner in configured:
+        return configured[owner]
+    if provider == "livekit":
+        return "livekit"
+    if owner == UNKNOWN:
+        return "unknown"
+    return "platform" if owner == PLATFORM else "provider"
+
+
+def _billed_cost(cost: Decimal | None, owner: str, billed_by: BilledBy) -> Decimal | None:
+    if owner == UNKNOWN or billed_by == "unknown":
+        return None
+    return cost if owner == PLATFORM or billed_by == "platform" else _ZERO
+
+
+def _reported(reported: str | None, given: str, canonical: str) -> str | None:
+    return given if reported is None and given != canonical else reported
+
+
+def _aware(instant: datetime) -> datetime:
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
