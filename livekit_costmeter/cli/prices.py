@@ -11,13 +11,12 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from livekit_costmeter.cli.options import Instant, config_option, format_option, open_ledger, sink_option
-from livekit_costmeter.config import ConfigError, load
+from livekit_costmeter.config import load
 from livekit_costmeter.records import Component, decimal_text
 
 _COMPONENTS = click.Choice(get_args(Component))
@@ -106,22 +105,20 @@ def check(models: Sequence[str], component: str, form: str, sink_name: str | Non
 
 
 @prices.command()
-@click.option("--all", "everything", is_flag=True, help="Every model that LiveKit's plugins declare, installed or not.")
-@click.option("--models", "file", type=click.Path(dir_okay=False), help="The models of a CSV file in place of those.")
-@click.option("--unpriced", is_flag=True, help="Only what has no price.")
+@click.option("--installed", "installed_only", is_flag=True, help="Only models of the plugins that are installed here.")
+@click.option("--unpriced", is_flag=True, help="Only models without a price.")
 @format_option("text", "json", "csv")
 @config_option
-def coverage(everything: bool, file: str | None, unpriced: bool, form: str, config_path: str | None) -> None:
-    """Say for each model that the installed LiveKit plugins declare whether it can be priced, in what, from where."""
-    from livekit_costmeter.pricing import coverage as plugins
+def coverage(installed_only: bool, unpriced: bool, form: str, config_path: str | None) -> None:
+    """Say for each model that LiveKit's plugins declare whether it can be priced, in what unit, from which source."""
+    from livekit_costmeter.pricing.coverage import coverage as cover
 
-    models = plugins.read_models(_text(file)) if file else plugins.all_models() if everything else plugins.installed()
-    found = plugins.coverage(_book(config_path), models)
-    priced = sum(row.priced for row in found)
+    found = [row for row in cover(_book(config_path)) if row.installed or not installed_only]
     rows = [
         {
             "group": row.group,
             "plugin": row.plugin,
+            "installed": "yes" if row.installed else "",
             "component": row.component,
             "model": row.model,
             "provider": row.provider,
@@ -133,7 +130,11 @@ def coverage(everything: bool, file: str | None, unpriced: bool, form: str, conf
         if not (unpriced and row.priced)
     ]
     _print(rows, form, "no models")
-    click.echo(f"{priced} of {len(found)} models priced", err=True)
+    for name, chosen in (
+        ("direct and gateway models", [row for row in found if row.group in ("direct", "gateway")]),
+        ("models of installed plugins", [row for row in found if row.installed]),
+    ):
+        click.echo(f"{sum(row.priced for row in chosen)} of {len(chosen)} {name} priced", err=True)
 
 
 def _book(config_path: str | None) -> Any:
@@ -151,9 +152,9 @@ def _split(model: str) -> tuple[str, str]:
 
 def _in_rate_cards(book: Any) -> Iterator[tuple[str, str, str]]:
     for card in book.rate_cards:
-        for provider, model, unit in card.rates():
+        for provider, model, rate in card.rates():
             if not set("*?[") & set(model):
-                yield _component_of(unit), provider, model
+                yield _component_of(rate.unit), provider, model
 
 
 def _component_of(unit: str) -> str:
@@ -173,13 +174,6 @@ def _in_ledger(config_path: str | None, sink_name: str | None) -> Iterable[tuple
     finally:
         ledger.close()
     return sorted(seen)
-
-
-def _text(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
 
 
 def _print(rows: Sequence[Row], form: str, nothing: str) -> None:

@@ -17,7 +17,7 @@ from livekit_costmeter.pricing.measures import measure_of
 from livekit_costmeter.pricing.rates import Rate
 from livekit_costmeter.records import UNIT_ORDER, UNKNOWN
 
-_COMPONENTS = ("stt", "llm", "tts", "realtime", "call")
+_COMPONENTS = ("llm", "stt", "tts", "realtime", "call")
 _DISPUTED = Decimal("0.01")
 _Problem = tuple[Literal["unpriced", "stale", "disputed"], str, tuple[Rate, ...]]
 

@@ -9,20 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Protocol, cast, runtime_checkable
 
 from livekit_costmeter.pricing.rates import RateSet
 
 ENTRY_POINTS = "livekit_costmeter.catalogs"
-
-# A checkout that was never installed has no entry points; these two ship with the package.
-_SHIPPED: Mapping[str, str] = {
-    "genai-prices": "livekit_costmeter.pricing.catalogs.genai:GenaiPrices",
-    "voice-prices": "livekit_costmeter.pricing.catalogs.voice:VoicePrices",
-}
-
 
 @runtime_checkable
 class Catalog(Protocol):
@@ -66,7 +58,7 @@ class Catalog(Protocol):
 
 def catalog_names() -> list[str]:
     """Return the names that `pricing.catalogs` may list."""
-    return sorted({*_SHIPPED, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+    return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
 
 
 def load_catalog(name: str) -> Catalog:
@@ -77,7 +69,4 @@ def load_catalog(name: str) -> Catalog:
     """
     for point in entry_points(group=ENTRY_POINTS, name=name):
         return cast("Catalog", point.load()())
-    if name not in _SHIPPED:
-        raise ValueError(f"no price catalog named {name!r} (there are: {', '.join(catalog_names())})")
-    module, _, attribute = _SHIPPED[name].partition(":")
-    return cast("Catalog", getattr(import_module(module), attribute)())
+    raise ValueError(f"no price catalog named {name!r} (there are: {', '.join(catalog_names())})")

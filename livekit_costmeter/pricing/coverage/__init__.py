@@ -21,7 +21,7 @@ from importlib.resources import files
 from typing import cast
 
 from livekit_costmeter.pricing.book import PriceBook
-from livekit_costmeter.pricing.coverage.installed import installed_models
+from livekit_costmeter.pricing.coverage.installed import installed_models, installed_plugins
 from livekit_costmeter.pricing.rating import rate
 from livekit_costmeter.records import Charge, Component, UsageRecord
 
@@ -54,7 +54,10 @@ class DeclaredModel:
 
 @dataclass(frozen=True, slots=True)
 class CoverageRow:
-    """Whether a declared model has a price; `source` is the price's, `reason` says why there is none."""
+    """Whether a declared model has a price; `source` is the price's, `reason` says why there is none.
+
+    `installed` tells whether the plugin that declares it is there.
+    """
 
     group: str
     plugin: str
@@ -65,6 +68,7 @@ class CoverageRow:
     unit: str | None
     source: str | None
     reason: str | None
+    installed: bool
 
 
 def declared_models() -> list[DeclaredModel]:
@@ -102,10 +106,11 @@ def coverage(
         at: The time to price at, by default now.
     """
     instant = at or datetime.now(UTC)
-    return [_row(book, model, instant) for model in (all_models() if models is None else models)]
+    plugins = installed_plugins()
+    return [_row(book, model, instant, plugins) for model in (all_models() if models is None else models)]
 
 
-def _row(book: PriceBook, model: DeclaredModel, at: datetime) -> CoverageRow:
+def _row(book: PriceBook, model: DeclaredModel, at: datetime, plugins: frozenset[str]) -> CoverageRow:
     charges = rate(_sample(model, at), book)
     open_lines = [charge for charge in charges if charge.pricing_status == "unpriced"]
     billed = [charge for charge in charges if charge.pricing_status != "unpriced" and not _elsewhere(charge)]
@@ -120,6 +125,7 @@ def _row(book: PriceBook, model: DeclaredModel, at: datetime) -> CoverageRow:
         unit=billed[0].unit if priced else None,
         source=billed[0].pricing_source if priced else None,
         reason=None if priced else (open_lines or charges)[0].pricing_source.removeprefix("unpriced:"),
+        installed=model.plugin.partition(":")[0] in plugins,
     )
 
 

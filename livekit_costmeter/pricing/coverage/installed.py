@@ -42,6 +42,13 @@ def installed_models(folders: list[Path] | None = None) -> list[InstalledModel]:
     return list(dict.fromkeys(found))
 
 
+def installed_plugins() -> frozenset[str]:
+    """Name the installed plugins; the inference gateway comes with LiveKit itself."""
+    return frozenset(file.parent.name for folder in _plugin_folders() for file in folder.glob("*/__init__.py")) | {
+        "inference"
+    }
+
+
 def _plugin_folders() -> list[Path]:
     try:
         spec = find_spec("livekit.plugins")
