@@ -85,7 +85,7 @@ def load_defaults() -> Config:
 
 
 def _meter(config: Config) -> CostMeter:
-    from livekit_costmeter.metering import CostMeter, Privacy, Taps, register_plugin
+    from livekit_costmeter.metering import CostMeter, Privacy, register_plugin
     from livekit_costmeter.pricing.providers import identify
 
     secret = deployment_secret(config)
@@ -97,10 +97,7 @@ def _meter(config: Config) -> CostMeter:
         privacy=Privacy(config.settings.privacy.phone_numbers, secret=secret),
         rate=build_rate(config),
     )
-    taps = Taps(meter)
-    taps.apply()
-    if taps.missing:
-        log().warning("this LiveKit version hides some usage", not_seen=", ".join(taps.missing))
+    meter.tap()
     register_plugin(__version__)
     return meter
 

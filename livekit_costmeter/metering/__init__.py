@@ -11,7 +11,6 @@ from livekit_costmeter.metering.internals import Taps
 from livekit_costmeter.metering.meter import CostMeter
 from livekit_costmeter.metering.plugin import register_plugin
 from livekit_costmeter.metering.privacy import Privacy
-from livekit_costmeter.metering.summary import Readback, Summary, SummaryRow
 
 __all__ = [
     "ContextRules",
@@ -19,9 +18,6 @@ __all__ = [
     "KeyRing",
     "KeyRule",
     "Privacy",
-    "Readback",
-    "Summary",
-    "SummaryRow",
     "Taps",
     "deployment_secret",
     "fingerprint",

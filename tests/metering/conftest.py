@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from livekit_costmeter.metering import ContextRules, CostMeter, KeyRing, Privacy, Taps
+from livekit_costmeter.metering import ContextRules, CostMeter, KeyRing, Privacy
 from livekit_costmeter.pricing.providers import identify
 
 
@@ -48,7 +48,7 @@ def delivery():
 @pytest.fixture
 def make_meter(delivery):
     """Make a tapped meter; its taps are removed after the test."""
-    taps = []
+    meters = []
 
     def make(*, rules=None, keys=(), environ=None, privacy="masked"):
         meter = CostMeter(
@@ -59,13 +59,13 @@ def make_meter(delivery):
             privacy=Privacy(privacy, secret=secret),
             rate=lambda _record: [],
         )
-        taps.append(Taps(meter))
-        taps[-1].apply()
+        meter.tap()
+        meters.append(meter)
         return meter
 
     yield make
-    for tap in taps:
-        tap.remove()
+    for meter in meters:
+        meter.taps.remove()
 
 
 @pytest.fixture

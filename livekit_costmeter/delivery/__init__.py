@@ -1,0 +1,38 @@
+"""
+From a usage record to the stores: spool, rate once, ship to every sink, acknowledge, delete.
+
+What always holds here:
+
+- Only the process that made a segment appends to it. It never waits for anything and never raises into the agent.
+- A record gets its id before it is appended, lies in one file only, and each line carries a checksum.
+- A segment is made under another name, locked, and then renamed, so nobody takes it for abandoned.
+- Rating, sending and deleting is for the holder of `ship.lock`, one per spool directory. A job without such a
+  shipper beside it ships its own segments in small slices and leaves those of others alone.
+- A record is rated once; all sinks, all repetitions and all later shippers see the same charges.
+- Each sink has a cursor of its own, moved only after the sink has committed; a dead sink delays no other.
+- A segment stays until every sink that its header lists has all of it, or the operator lets go of that sink.
+- Nothing is dropped without a counter and a log line.
+- Directories are 0700, files 0600.
+"""
+
+from livekit_costmeter.delivery.backlog import Pending, SegmentReport, inspect, list_segments, pending
+from livekit_costmeter.delivery.files.locks import ShipLock
+from livekit_costmeter.delivery.pipeline import Pipeline, Readback
+from livekit_costmeter.delivery.shipper import Shipment, Shipper
+from livekit_costmeter.delivery.spool import Cursor, Spool, SpoolStats
+
+__all__ = [
+    "Cursor",
+    "Pending",
+    "Pipeline",
+    "Readback",
+    "SegmentReport",
+    "ShipLock",
+    "Shipment",
+    "Shipper",
+    "Spool",
+    "SpoolStats",
+    "inspect",
+    "list_segments",
+    "pending",
+]

@@ -1,0 +1,223 @@
+"""
+The SQLite sink: table `charges`, the default ledger.
+
+One column per `CHARGE_FIELDS`, in that order. Decimals are TEXT, because SQLite's own numbers are floats; instants are
+ISO 8601 text in UTC with microseconds, so that they sort; `labels` is JSON text, `stale` 0 or 1. `costmeter_schema`
+holds the version of this layout.
+
+Invariant: one row per (`record_id`, `line`), the first one written; all rows of a batch are committed together or not
+at all. WAL with synchronous=NORMAL: a commit survives the death of the process; a power cut may take the last commits
+back, never the file, and those are still in the spool unless its segment was already deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from datetime import datetime
+from decimal import Decimal
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json, to_json
+
+from livekit_costmeter.delivery.sinks import RetryableError, SinkError
+from livekit_costmeter.records import CHARGE_FIELDS, Charge, charge_from_fields, decimal_text, format_instant
+
+_VERSION = 1
+_REQUIRED = frozenset(
+    {"at", "kind", "component", "provider", "model", "unit", "quantity", "billable_quantity", "pricing_source"}
+)
+_COLUMNS = ", ".join(
+    f"{name} {'INTEGER' if name in ('line', 'stale') else 'TEXT'}"
+    f"{' NOT NULL' if name in _REQUIRED or name in ('record_id', 'line', 'stale', 'labels') else ''}"
+    for name in CHARGE_FIELDS
+)
+_SCHEMA = (
+    f"CREATE TABLE IF NOT EXISTS charges ({_COLUMNS}, PRIMARY KEY (record_id, line))",
+    "CREATE INDEX IF NOT EXISTS charges_at ON charges (at)",
+    "CREATE TABLE IF NOT EXISTS costmeter_schema (version INTEGER NOT NULL)",
+    f"INSERT INTO costmeter_schema SELECT {_VERSION} WHERE NOT EXISTS (SELECT 1 FROM costmeter_schema)",  # noqa: S608
+)
+_IS_LAID_OUT = "SELECT count(*) FROM sqlite_master WHERE name = 'costmeter_schema'"
+_INSERT = (
+    f"INSERT INTO charges VALUES ({', '.join('?' * len(CHARGE_FIELDS))}) "  # noqa: S608
+    "ON CONFLICT (record_id, line) DO NOTHING"
+)
+_SELECT = f"SELECT {', '.join(CHARGE_FIELDS)} FROM charges WHERE at >= ? AND at < ? ORDER BY at, record_id, line"  # noqa: S608
+_RETRYABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PROTOCOL")
+_values = attrgetter(*CHARGE_FIELDS)
+
+
+class SqliteSink:
+    """Write charges to one SQLite file, which any number of processes may share."""
+
+    readable = True
+
+    class Options(BaseModel):
+        """`path` of the file; `busy_timeout` is how long to wait for another writer, in seconds."""
+
+        model_config = ConfigDict(extra="forbid")
+        path: Path
+        busy_timeout: float = Field(default=10.0, gt=0)
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._path = options.path
+        self._busy_timeout = options.busy_timeout
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._connection: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+
+    def open(self) -> None:
+        """Create the file and its tables where missing; any number of processes may do so at once."""
+        if self._connection is not None:
+            return
+        deadline = self._monotonic() + self._busy_timeout
+        while True:
+            try:
+                self._connection = self._connect()
+            except (sqlite3.Error, OSError) as error:
+                failure = self._failure(error)
+            else:
+                return
+            # The switch to WAL does not wait for other connections by itself, so the waiting is done here.
+            if not isinstance(failure, RetryableError) or self._monotonic() > deadline:
+                raise failure
+            self._sleep(0.02)
+
+    def _connect(self) -> sqlite3.Connection:
+        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(
+            self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            if not connection.execute(_IS_LAID_OUT).fetchone()[0]:
+                self._lay_out(connection)
+            self._verify(connection)
+            self._inode = _inode(self._path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _lay_out(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute("COMMIT")
+
+    def _verify(self, connection: sqlite3.Connection) -> None:
+        version = connection.execute("SELECT version FROM costmeter_schema").fetchone()[0]
+        if version != _VERSION:
+            raise SinkError(f"{self._path}: layout {version}, this release writes layout {_VERSION}")
+
+    def write(self, charges: Sequence[Charge]) -> None:
+        """Insert the rows that are new, in one transaction."""
+        if not charges:
+            return
+        if self._connection is not None and _inode(self._path) != self._inode:
+            self.close()  # the file was moved or deleted: never write into one that nobody will read
+        self.open()
+        rows = [_row(charge) for charge in charges]
+        try:
+            self._insert(rows)
+        except (sqlite3.Error, OSError) as error:
+            raise self._failure(error) from None
+
+    def _insert(self, rows: list[list[Any]]) -> None:
+        assert self._connection is not None
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(_INSERT, rows)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._connection.rollback()
+            raise
+
+    def _failure(self, error: Exception) -> SinkError:
+        code = getattr(error, "sqlite_errorname", "SQLITE_CANTOPEN" if isinstance(error, OSError) else "")
+        kind = RetryableError if code.startswith(_RETRYABLE) else SinkError
+        return kind(f"{self._path}: {error}")
+
+    def check(self) -> str:
+        """Open the file and count its rows."""
+        self.open()
+        assert self._connection is not None
+        try:
+            rows = self._connection.execute("SELECT count(*) FROM charges").fetchone()[0]
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
+        return f"{self._path}: {rows} rows"
+
+    def read(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[Charge]:
+        """Yield the rows between two instants, ordered by `at`, streaming; nothing where there is no file yet.
+
+        Raises:
+            SinkError: The file is no ledger of ours.
+        """
+        if not self._path.exists():
+            return
+        bounds = (format_instant(since) if since else "", format_instant(until) if until else "~")
+        try:
+            with closing(sqlite3.connect(self._path, timeout=self._busy_timeout)) as connection:
+                for row in connection.execute(_SELECT, bounds):
+                    yield _charge(row)
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
+
+    def close(self) -> None:
+        """Close the connection; idempotent."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _row(charge: Charge) -> list[Any]:
+    # This is the busiest loop of shipping: most values are text or missing, the others are looked up by class.
+    return [
+        value if value is None or value.__class__ is str else _TO_COLUMN.get(value.__class__, _column)(value)
+        for value in _values(charge)
+    ]
+
+
+def _column(value: Any) -> Any:
+    return str(value) if isinstance(value, str) else to_json(value, fallback=dict).decode()
+
+
+_TO_COLUMN: Mapping[type, Callable[[Any], Any]] = {
+    Decimal: decimal_text,
+    datetime: format_instant,
+    int: int,
+    bool: int,
+}
+
+
+def _charge(row: tuple[Any, ...]) -> Charge:
+    values = dict(zip(CHARGE_FIELDS, row, strict=True))
+    values["labels"] = from_json(values["labels"])
+    values["stale"] = bool(values["stale"])
+    return charge_from_fields(values)

@@ -1,0 +1,25 @@
+"""
+`make bench`: what the meter costs, as ratios measured side by side in one run.
+
+Invariant: each figure stands next to the one it is compared with, both from this run on this machine. Nothing here
+is a test: it prints tables, and says where a ratio is over its budget.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from tests.bench import event_loop, start
+
+
+def main() -> None:
+    """Run every measurement and print its table."""
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    for measure in (event_loop.measure, start.measure):
+        console.print(measure())
+        console.print()
+
+
+main()
