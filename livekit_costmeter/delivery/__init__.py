@@ -15,11 +15,17 @@ What always holds here:
 - Directories are 0700, files 0600.
 """
 
-from livekit_costmeter.delivery.backlog import Pending, SegmentReport, inspect, list_segments, pending
-from livekit_costmeter.delivery.files.locks import ShipLock
-from livekit_costmeter.delivery.pipeline import Pipeline, Readback
-from livekit_costmeter.delivery.shipper import Shipment, Shipper
-from livekit_costmeter.delivery.spool import Cursor, Spool, SpoolStats
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from livekit_costmeter.delivery.backlog import Pending, SegmentReport, inspect, list_segments, pending
+    from livekit_costmeter.delivery.files.locks import ShipLock
+    from livekit_costmeter.delivery.pipeline import Pipeline, Readback
+    from livekit_costmeter.delivery.shipper import Shipment, Shipper
+    from livekit_costmeter.delivery.spool import Cursor, Spool, SpoolStats
 
 __all__ = [
     "Cursor",
@@ -36,3 +42,19 @@ __all__ = [
     "list_segments",
     "pending",
 ]
+
+_HOMES = {
+    "backlog": ("Pending", "SegmentReport", "inspect", "list_segments", "pending"),
+    "files.locks": ("ShipLock",),
+    "pipeline": ("Pipeline", "Readback"),
+    "shipper": ("Shipment", "Shipper"),
+    "spool": ("Cursor", "Spool", "SpoolStats"),
+}
+_HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    # A job only appends; it does not pay for the shipper when it starts.
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)

@@ -1,8 +1,11 @@
 """
 How one process delivers: it appends to its spool, and ships it where that is its job.
 
-Invariant: nothing is started before `serve`, and `settle` takes no longer than its deadline; what is not shipped by
-then stays in the spool for the next shipper.
+A plain script, and the main process of a worker, ship in the background. A job only appends; where nobody ships (the
+lock is free), it ships its own segments in small slices and adopts nothing.
+
+Invariant: nothing is opened, loaded or started before the first append or `serve`. `settle` and the end of the process
+take no longer than their deadline; what is not shipped by then stays in the spool for the next shipper.
 """
 
 from __future__ import annotations
@@ -10,16 +13,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.util import Finalize
+from typing import TYPE_CHECKING
 
-from livekit_costmeter.delivery.backlog import segment_path
-from livekit_costmeter.delivery.files.locks import ShipLock
-from livekit_costmeter.delivery.shipper import Shipper
+from livekit_costmeter.delivery.files.locks import ShipLock, watch_forks
 from livekit_costmeter.delivery.spool import Cursor, Spool
 from livekit_costmeter.log import log
 
+if TYPE_CHECKING:
+    from livekit_costmeter.delivery.shipper import Shipper
+
 _POLL = 0.05
+_SLICE_EVERY = 2.0
+_EXIT_PRIORITY = 100
 
 
 class Readback:
@@ -38,7 +46,7 @@ class Readback:
 
 
 class Pipeline:
-    """The spool of a process and, except in a job, its shipper."""
+    """The spool of a process, and its way to the sinks."""
 
     def __init__(
         self,
@@ -47,6 +55,7 @@ class Pipeline:
         make_shipper: Callable[[], Shipper],
         is_job: bool,
         deadline: float = 5.0,
+        slice_every: float = _SLICE_EVERY,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -54,63 +63,96 @@ class Pipeline:
         self._make_shipper = make_shipper
         self._is_job = is_job
         self._deadline = deadline
+        self._slice_every = slice_every
         self._monotonic = monotonic
         self._sleep = sleep
-        self._serving: threading.Thread | None = None
+        self._shipper: Shipper | None = None
+        self._worker: threading.Thread | None = None
+        watch_forks(self)
 
     def append(self, body: bytes) -> str | None:
-        """Append one record; see `Spool.append`."""
-        return self._spool.append(body)
+        """Append one record; see `Spool.append`. The first one in a process also starts what ships it."""
+        record_id = self._spool.append(body)
+        if self._worker is None:
+            self._start(self._ship_slices if self._is_job else self._ship_all)
+        return record_id
+
+    def serve(self) -> None:
+        """Ship this spool in the background from now on; nothing in a job, where the worker's main process does."""
+        if not self._is_job and self._worker is None:
+            self._start(self._ship_all)
 
     def readback(self) -> Readback:
         """Return a reader of this process's own records; there is to be one."""
         return Readback(self._spool)
 
-    def serve(self) -> None:
-        """Ship this spool in the background from now on; nothing in a job, where the worker's main process does."""
-        if not self._is_job and self._serving is None:
-            # Making a shipper loads catalogs, so it is not done on the loop that calls us.
-            self._serving = threading.Thread(target=self._start, name="costmeter-start", daemon=True)
-            self._serving.start()
+    def after_fork(self) -> None:
+        """Forget, in a forked child, threads that only the parent has."""
+        self._shipper = self._worker = None
 
-    def _start(self) -> None:
-        try:
-            self._make_shipper().start()
-        except Exception as error:
-            self._serving = None
-            log().error("this process cannot ship; usage stays in the spool", error=repr(error))
+    def _start(self, work: Callable[[], None]) -> None:
+        # Making a shipper loads sinks and prices, so it is not done on the loop that calls us.
+        self._worker = threading.Thread(target=_careful, args=(work,), name="costmeter", daemon=True)
+        self._worker.start()
+        # Unlike atexit, this also runs in the child processes of multiprocessing, which LiveKit's jobs are.
+        Finalize(None, self._at_exit, exitpriority=_EXIT_PRIORITY)
+
+    def _ship_all(self) -> None:
+        self._shipper = self._make_shipper()
+        self._shipper.start()
+
+    def _ship_slices(self) -> None:
+        lock = ShipLock(self._spool.directory)
+        shipper: Shipper | None = None
+        while True:
+            self._sleep(self._slice_every)
+            if lock.is_free() and self._waiting():
+                shipper = shipper or self._make_shipper()
+                shipper.ship_own(self._spool.segments)
+
+    def _at_exit(self) -> None:
+        self._spool.close()
+        shipper, self._shipper = self._shipper, None
+        if shipper is not None:
+            shipper.stop(self._deadline)
 
     async def settle(self) -> None:
         """Close the segment and see it shipped, within the deadline; appending may go on after it."""
         self._spool.close()
-        names = self._spool.segments
         loop, shipped = asyncio.get_running_loop(), asyncio.Event()
 
         def flush() -> None:
-            try:
-                self._flush(names)
-            except Exception as error:
-                log().warning("usage stays in the spool for the next shipper", error=repr(error))
+            _careful(self._flush)
             with suppress(RuntimeError):  # the loop did not wait for us and is closed
                 loop.call_soon_threadsafe(shipped.set)
 
+        # A thread of its own and no executor: one that is stuck must not keep a finished job alive.
         threading.Thread(target=flush, name="costmeter-settle", daemon=True).start()
         with suppress(TimeoutError):
             await asyncio.wait_for(shipped.wait(), self._deadline)
 
-    def _flush(self, names: Sequence[str]) -> None:
+    def _flush(self) -> None:
         until = self._monotonic() + self._deadline
         shipper: Shipper | None = None
-        while (waiting := self._waiting(names)) and self._monotonic() < until:
-            if self._serving is not None:
+        while self._waiting() and self._monotonic() < until:
+            if self._worker is not None and not self._is_job:
                 self._sleep(_POLL)
                 continue
             if not ShipLock(self._spool.directory).is_free():
                 return
             shipper = shipper or self._make_shipper()
-            shipment = shipper.ship_own(waiting)
-            if shipment.still_owed or not (shipment.records or shipment.deleted):
+            shipment = shipper.ship_own(self._waiting())
+            if shipment.busy or shipment.still_owed:
                 return
 
-    def _waiting(self, names: Sequence[str]) -> list[str]:
-        return [name for name in names if segment_path(self._spool.directory, name).exists()]
+    def _waiting(self) -> list[str]:
+        from livekit_costmeter.delivery.backlog import segment_path
+
+        return [name for name in self._spool.segments if segment_path(self._spool.directory, name).exists()]
+
+
+def _careful(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except Exception as error:
+        log().warning("usage stays in the spool for the next shipper", error=repr(error))

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
-from livekit_costmeter.delivery import Pipeline, ShipLock, Shipper, list_segments
+from livekit_costmeter.delivery import Pipeline, ShipLock, Shipper, inspect, list_segments
+from livekit_costmeter.delivery.backlog import segment_path
 from livekit_costmeter.delivery.sinks.memory import MemorySink
 
 
@@ -27,12 +30,12 @@ def make_pipeline(make_spool, directory, rates):
     """Make a pipeline into a sink; `made` of it lists the shippers it has asked for, stopped at the end."""
     shippers = []
 
-    def make(sink, *, is_job=False, deadline=5.0):
+    def make(sink, *, is_job=False, deadline=5.0, **options):
         def make_shipper():
             shippers.append(Shipper(directory, rate=rates.two_charges, sinks={"ledger": sink}, interval=0.02))
             return shippers[-1]
 
-        pipeline = Pipeline(make_spool(), make_shipper=make_shipper, is_job=is_job, deadline=deadline)
+        pipeline = Pipeline(make_spool(), make_shipper=make_shipper, is_job=is_job, deadline=deadline, **options)
         pipeline.made = shippers
         return pipeline
 
@@ -87,8 +90,9 @@ async def test_settle_keeps_its_deadline(make_pipeline, rates, directory):
         await pipeline.settle()
     assert len(list_segments(directory)) == 1
     sink.answer.set()
-    assert await asyncio.to_thread(ShipLock(directory).acquire, 30)
-    assert len(sink.charges) == 2
+    async with asyncio.timeout(30):
+        while len(sink.charges) < 2:
+            await asyncio.sleep(0.01)
 
 
 async def test_settle_without_usage_does_nothing(make_pipeline, directory):
@@ -97,6 +101,49 @@ async def test_settle_without_usage_does_nothing(make_pipeline, directory):
     await pipeline.settle()
     assert pipeline.made == []
     assert not directory.exists()
+
+
+async def test_a_script_ships_by_itself(make_pipeline, rates):
+    """Where nobody serves, the first append starts a shipper in the background."""
+    sink = MemorySink()
+    pipeline = make_pipeline(sink)
+    pipeline.append(rates.body())
+    async with asyncio.timeout(30):
+        while len(sink.charges) < 2:
+            await asyncio.sleep(0.01)
+    assert len(pipeline.made) == 1
+
+
+async def test_a_job_without_a_shipper_ships_its_own_in_slices(make_pipeline, make_spool, rates, directory):
+    """A job ships what it appended while the lock is free, and leaves what others left behind alone."""
+    orphan = make_spool()
+    orphan.append(rates.body())
+    orphan.close()
+    sink = MemorySink()
+    pipeline = make_pipeline(sink, is_job=True, slice_every=0.02)
+    mine = pipeline.append(rates.body())
+    async with asyncio.timeout(30):
+        while len(sink.charges) < 2:
+            await asyncio.sleep(0.01)
+    assert {charge.record_id for charge in sink.charges} == {mine}
+    assert ShipLock(directory).is_free()
+
+
+@pytest.mark.parametrize("role", ["script", "job_proc"])
+def test_a_process_that_ends_without_a_word_loses_nothing(launch, directory, tmp_path, role):
+    """At its end a script ships what is left, and a child process closes its segment."""
+    process = launch("short_lived.py", directory, tmp_path / "ledger.db", role)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors.decode()
+    ids = output.decode().split()
+    assert len(ids) == 20
+    if role == "job_proc":
+        (name,) = list_segments(directory)
+        assert inspect(segment_path(directory, name)).closed
+    else:
+        with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
+            assert database.execute("select count(distinct record_id) from charges").fetchone() == (20,)
+        assert list_segments(directory) == []
 
 
 def test_readback_returns_each_record_once(make_pipeline, rates):
