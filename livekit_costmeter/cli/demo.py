@@ -27,11 +27,10 @@ _YAML = """\
 project: demo
 keys:
   - {owner: platform, env: OPENAI_API_KEY}
-  - {owner: acme, fingerprint: %s, account: acme, billed_by: provider}
+  - {owner: acme, env: ACME_DEEPGRAM_KEY, account: acme, billed_by: provider}
 sinks:
   - {type: sqlite, path: ./costmeter.db}
 """
-_SECRET = "a secret for the demo"  # noqa: S105 - it protects nothing but a made-up key
 _PLATFORM_KEY = "made-up-key-of-the-platform"
 _ACME_KEY = "made-up-key-of-acme"
 _ANSWERS = (
@@ -87,7 +86,7 @@ def _directory(keep: str | None) -> Iterator[Path]:
 @contextmanager
 def _environment() -> Iterator[None]:
     before = dict(os.environ)
-    os.environ.update(COSTMETER_SECRET=_SECRET, OPENAI_API_KEY=_PLATFORM_KEY)
+    os.environ.update(OPENAI_API_KEY=_PLATFORM_KEY, ACME_DEEPGRAM_KEY=_ACME_KEY)
     try:
         yield
     finally:
@@ -97,13 +96,17 @@ def _environment() -> Iterator[None]:
 
 async def _run(directory: Path) -> tuple[list[_Line], list[Charge]]:
     from livekit_costmeter import install
-    from livekit_costmeter.metering.attribution import fingerprint
-    from livekit_costmeter.testing import ChatScript, ListenScript, LoopbackProviders, Script
+    from livekit_costmeter.testing import ChatScript, ListenScript, LoopbackProviders, Script, VoiceScript
 
     config = directory / "costmeter.yaml"
-    config.write_text(_YAML % fingerprint(_SECRET.encode(), _ACME_KEY))
+    config.write_text(_YAML)
     meter = install(config)
-    script = Script(chat=ChatScript(replies=_ANSWERS), deepgram=ListenScript(transcripts=_QUESTIONS))
+    script = Script(
+        chat=ChatScript(replies=_ANSWERS),
+        deepgram=ListenScript(transcripts=_QUESTIONS),
+        # Slow enough that the voice is still being made when the caller talks over it.
+        cartesia=VoiceScript(realtime_factor=3.0),
+    )
     async with LoopbackProviders(script) as providers:
         with _progress() as say:
             usage = await _call(meter, providers, say)
@@ -170,17 +173,18 @@ def _show(lines: list[_Line], charges: list[Charge]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    table = Table(title="One call, three accounts of it", title_justify="left", header_style="bold", box=None)
-    for name, justify in (
-        ("component", "left"), ("model", "left"), ("unit", "left"), ("provider's ledger", "right"),
-        ("LiveKit reports", "right"), ("costmeter recorded", "right"), ("cost USD", "right"), ("owner", "left"),
-        ("source", "left"),
-    ):  # fmt: skip
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    table = Table(title="One call, seen three times", title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+    for name in ("", "unit", "owner of the key"):
+        table.add_column(name)
+    for name in ("provider's ledger", "LiveKit reports", "costmeter", "cost USD"):
+        table.add_column(name, justify="right")
     for line in lines:
         table.add_row(*_cells(line))
     console.print(table)
+    console.print()
+    for source in dict.fromkeys(_source(charge) for line in lines for charge in line.charges):
+        console.print(source, highlight=False, soft_wrap=True)
     _footer(console, charges)
 
 
@@ -188,24 +192,36 @@ def _cells(line: _Line) -> list[str]:
     recorded = sum((charge.quantity for charge in line.charges), Decimal(0))
     known = [charge.cost for charge in line.charges if charge.cost is not None]
     cost = decimal_text(sum(known, Decimal(0))) if len(known) == len(line.charges) else "unpriced"
-    source = line.charges[0].pricing_source.split("?")[0] if line.charges else ""
-    off = abs(line.livekit - line.ledger) > line.ledger / 100
-    livekit = f"[red]{decimal_text(line.livekit)}[/red]" if off else decimal_text(line.livekit)
     owners = ", ".join(sorted({charge.key_owner for charge in line.charges}))
-    amounts = [decimal_text(line.ledger), livekit, f"[green]{decimal_text(recorded)}[/green]"]
-    return [line.component, line.model, line.unit, *amounts, cost, owners, source]
+    amounts = [decimal_text(line.ledger), _against(line.livekit, line.ledger), _against(recorded, line.ledger)]
+    return [f"{line.component} {line.model}", line.unit, owners, *amounts, cost]
+
+
+def _against(amount: Decimal, ledger: Decimal) -> str:
+    text = decimal_text(amount)
+    if not ledger or abs(amount - ledger) <= ledger / 100:
+        return f"[green]{text}[/green]"
+    return f"[red]{text} ({(amount - ledger) / ledger:+.0%})[/red]"
+
+
+def _source(charge: Charge) -> str:
+    if charge.unit_price is None or charge.price_per is None:
+        return f"{charge.provider}/{charge.model} {charge.unit}: {charge.pricing_source}"
+    price = f"{decimal_text(charge.unit_price)} {charge.currency} per {decimal_text(charge.price_per)}"
+    return f"{charge.provider}/{charge.model} {charge.unit}: {price}, {charge.pricing_source.split('?')[0]}"
 
 
 def _footer(console: Any, charges: list[Charge]) -> None:
     total = sum((charge.cost for charge in charges if charge.cost is not None), Decimal(0))
     billed = sum((charge.billed_cost for charge in charges if charge.billed_cost is not None), Decimal(0))
-    unpriced = {f"{charge.provider}/{charge.model}" for charge in charges if charge.cost is None}
     console.print(
-        f"\nThe providers charge {decimal_text(total)} USD; {decimal_text(billed)} USD of it was paid with the platform's "
-        "keys and goes on acme's bill, the rest the provider bills to acme's own key."
+        f"\nThe providers charge {decimal_text(total)} USD for this call. {decimal_text(billed)} USD of it was paid with the "
+        "platform's keys and goes on acme's bill; the rest is billed to acme's own key.",
+        highlight=False,
     )
+    unpriced = {f"{charge.provider}/{charge.model}" for charge in charges if charge.cost is None}
     if unpriced:
-        console.print(f"Not priced: {', '.join(sorted(unpriced))}")
+        console.print(f"Not priced: {', '.join(sorted(unpriced))}", highlight=False)
 
 
 @contextmanager
