@@ -81,7 +81,7 @@ def test_files_and_functions_stay_short(path):
 def test_packages_stay_small(folder):
     """A package holds at most about nine modules; a tenth wants a thought."""
     if folder.name not in ("sinks", "catalogs", "vendors"):
-        assert len(list(folder.glob("*.py"))) <= 13
+        assert len(list(folder.glob("*.py"))) <= 12
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -126,7 +126,9 @@ def test_public_names_are_sorted_and_exist():
 
 def test_the_project_speaks_of_itself_alone():
     """No path of a machine and no address of a package index is in a file of the project."""
-    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split("\n")
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split(
+        "\n"
+    )
     for name in filter(None, tracked):
         path = ROOT / name
         if path.is_file() and path.suffix in {".py", ".md", ".toml", ".yaml", ".txt", ".csv", ""}:

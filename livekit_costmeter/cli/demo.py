@@ -35,8 +35,10 @@ _PLATFORM_KEY = "made-up-key-of-the-platform"
 _ACME_KEY = "made-up-key-of-acme"
 _ANSWERS = (
     "Good morning, this is the demo line. How can I help you today?",
-    "Of course. Let me read you the whole list of our opening hours: on Monday we open at eight in the morning and close "
-    "at six in the evening. On Tuesday we open at nine and close at seven. On Wednesday we are closed all day long.",
+    (
+        "Of course. Let me read you the whole list of our opening hours: on Monday we open at eight in the morning and "
+        "close at six in the evening. On Tuesday we open at nine and close at seven. On Wednesday we are closed."
+    ),
     "I am sorry for going on like that. We are open right now.",
 )
 _QUESTIONS = ("Hello, is anybody there?", "When do you open?", "Stop, please. Are you open now?")
@@ -53,7 +55,9 @@ class _Line:
 
 
 @click.command()
-@click.option("--keep", type=click.Path(file_okay=False), help="Keep configuration, spool and ledger in this directory.")
+@click.option(
+    "--keep", type=click.Path(file_okay=False), help="Keep configuration, spool and ledger in this directory."
+)
 def demo(keep: str | None) -> None:
     """Run a three-turn call with a barge-in on this machine, and show what it cost."""
     try:
@@ -174,7 +178,9 @@ def _show(lines: list[_Line], charges: list[Charge]) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 110)
-    table = Table(title="One call, seen three times", title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        title="One call, seen three times", title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0)
+    )
     for name in ("", "unit", "owner of the key"):
         table.add_column(name)
     for name in ("provider's ledger", "LiveKit reports", "costmeter", "cost USD"):
@@ -215,8 +221,8 @@ def _footer(console: Any, charges: list[Charge]) -> None:
     total = sum((charge.cost for charge in charges if charge.cost is not None), Decimal(0))
     billed = sum((charge.billed_cost for charge in charges if charge.billed_cost is not None), Decimal(0))
     console.print(
-        f"\nThe providers charge {decimal_text(total)} USD for this call. {decimal_text(billed)} USD of it was paid with the "
-        "platform's keys and goes on acme's bill; the rest is billed to acme's own key.",
+        f"\nThe providers charge {decimal_text(total)} USD for this call. {decimal_text(billed)} USD of it was paid "
+        "with the platform's keys and goes on acme's bill; the rest is billed to acme's own key.",
         highlight=False,
     )
     unpriced = {f"{charge.provider}/{charge.model}" for charge in charges if charge.cost is None}
@@ -232,4 +238,4 @@ def _progress() -> Iterator[Any]:
     from rich.console import Console
 
     with Console(stderr=True).status("starting the providers") as status:
-        yield lambda text: status.update(text)
+        yield status.update

@@ -36,5 +36,7 @@ def fingerprint(config_path: str | None) -> None:
         raise ConfigError("no key was given")
     if not os.environ.get(SECRET_VARIABLE):
         where = config.spool_directory / "secret"
-        click.echo(f"costmeter: {SECRET_VARIABLE} is not set; this fingerprint is good on this host only ({where})", err=True)
+        click.echo(
+            f"costmeter: {SECRET_VARIABLE} is not set; this fingerprint is good on this host only ({where})", err=True
+        )
     click.echo(fingerprint_of(deployment_secret(config)(), key.strip()))

@@ -28,7 +28,9 @@ class Instant(click.ParamType[datetime]):
         try:
             return value if isinstance(value, datetime) else parse_instant(value)
         except ValueError:
-            self.fail(f"{value!r} is not a date or ISO 8601 instant (such as 2026-11-20 or 2026-11-20T18:00Z)", param, ctx)
+            self.fail(
+                f"{value!r} is not a date or ISO 8601 instant (such as 2026-11-20 or 2026-11-20T18:00Z)", param, ctx
+            )
 
 
 def config_option(command: _Command) -> _Command:

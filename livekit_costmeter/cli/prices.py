@@ -35,7 +35,9 @@ def prices() -> None:
 @click.option("--owner", default="unknown", help="For this owner's keys.")
 @format_option("text", "json", "csv")
 @config_option
-def show(model: str, component: str | None, at: datetime | None, owner: str, form: str, config_path: str | None) -> None:
+def show(
+    model: str, component: str | None, at: datetime | None, owner: str, form: str, config_path: str | None
+) -> None:
     """Show every rate of PROVIDER/MODEL, in order of precedence."""
     from livekit_costmeter.pricing import prices as book_of_prices
 
@@ -158,9 +160,12 @@ def _in_rate_cards(book: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _component_of(unit: str) -> str:
-    return {"characters": "tts", "audio_seconds": "stt", "connection_seconds": "stt", "session_seconds": "realtime"}.get(
-        unit, "llm"
-    )
+    return {
+        "characters": "tts",
+        "audio_seconds": "stt",
+        "connection_seconds": "stt",
+        "session_seconds": "realtime",
+    }.get(unit, "llm")
 
 
 def _in_ledger(config_path: str | None, sink_name: str | None) -> Iterable[tuple[str, str, str]]:

@@ -45,13 +45,13 @@ def rate(file: str | None, config_path: str | None, strict: bool) -> None:
 
 
 def _records(file: str | None) -> list[UsageRecord]:
-    name = file if file and file != "-" else "standard input"
+    if file in (None, "-"):
+        return list(_parsed("standard input", sys.stdin.buffer))
     try:
-        stream: IO[bytes] = sys.stdin.buffer if name == "standard input" else Path(name).open("rb")
-        with stream:
-            return list(_parsed(name, stream))
+        with Path(str(file)).open("rb") as stream:
+            return list(_parsed(str(file), stream))
     except OSError as error:
-        raise ConfigError(f"{name}: {error.strerror}") from None
+        raise ConfigError(f"{file}: {error.strerror}") from None
 
 
 def _parsed(name: str, stream: IO[bytes]) -> Iterator[UsageRecord]:

@@ -57,7 +57,9 @@ def _configuration(config: Config) -> list[Finding]:
     from livekit_costmeter.config.compose import rate_cards
 
     cards = rate_cards(config)
-    secret = f"{SECRET_VARIABLE} is set" if os.environ.get(SECRET_VARIABLE) else "a file in the spool, for this host only"
+    secret = (
+        f"{SECRET_VARIABLE} is set" if os.environ.get(SECRET_VARIABLE) else "a file in the spool, for this host only"
+    )
     return [
         ("configuration", True, config.origin),
         ("rate cards", True, ", ".join(card.name for card in cards) or "none"),
@@ -69,7 +71,7 @@ def _spool(config: Config) -> list[Finding]:
     from livekit_costmeter.delivery import pending
 
     waiting = pending(config.spool_directory)
-    age = f", the oldest for {waiting.age:.0f} s" if waiting.records else ""
+    age = "" if waiting.oldest_age is None else f", the oldest for {waiting.oldest_age:.0f} s"
     return [("spool", True, f"{config.spool_directory}: {waiting.records} records wait ({waiting.bytes} bytes{age})")]
 
 
@@ -93,7 +95,7 @@ def _sink(name: str, sink: Any) -> Finding:
 def _taps() -> list[Finding]:
     from importlib.metadata import version
 
-    from livekit_costmeter.metering.internals import unseen
+    from livekit_costmeter.metering.hooks.taps import unseen
 
     missing = unseen()
     text = f"livekit-agents {version('livekit-agents')}"

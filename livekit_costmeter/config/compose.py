@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from livekit_costmeter import __version__
 from livekit_costmeter.config import Config, ConfigError, load
 from livekit_costmeter.log import log
-from livekit_costmeter.records import Charge, UsageRecord
 
 if TYPE_CHECKING:
     from livekit_costmeter.delivery import Pipeline, Shipper, Spool
     from livekit_costmeter.metering import CostMeter
     from livekit_costmeter.pricing import PriceBook
+    from livekit_costmeter.records import Charge, UsageRecord
 
-Rate = Callable[[UsageRecord], Sequence[Charge]]
+Rate = Callable[["UsageRecord"], "Sequence[Charge]"]
 JOB_PROCESS = "job_proc"
 """The name that LiveKit gives its job processes; `parent_process()` is still None when they import the agent's file."""
 
@@ -112,9 +112,7 @@ def deployment_secret(config: Config) -> Callable[[], bytes]:
 def _key_ring(config: Config, secret: Callable[[], bytes]) -> Any:
     from livekit_costmeter.metering import KeyRing, KeyRule
 
-    rules = [
-        KeyRule(key.owner, key.fingerprint, key.env, key.provider, key.account) for key in config.settings.keys
-    ]
+    rules = [KeyRule(key.owner, key.fingerprint, key.env, key.provider, key.account) for key in config.settings.keys]
     return KeyRing(rules, secret=secret)
 
 
@@ -135,7 +133,7 @@ def _context_rules(config: Config) -> Any:
 def build_spool(config: Config) -> Spool:
     """Return the spool that this process appends to; nothing is opened yet."""
     from livekit_costmeter.delivery import Spool
-    from livekit_costmeter.metering.internals import livekit_version
+    from livekit_costmeter.metering.hooks.internals import livekit_version
 
     header = {
         "config": config.digest,

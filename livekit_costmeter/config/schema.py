@@ -35,7 +35,9 @@ def _seconds(value: Any) -> Any:
 
 def _path(value: Any) -> Any:
     if not isinstance(value, str) or not (value in _ROOTS or any(value.startswith(r) for r in _ROOTS if r[-1] == ".")):
-        raise ValueError(f"expected a path that starts with {', '.join(r + '*' if r[-1] == '.' else r for r in _ROOTS)}")
+        raise ValueError(
+            f"expected a path that starts with {', '.join(r + '*' if r[-1] == '.' else r for r in _ROOTS)}"
+        )
     return value
 
 

@@ -68,6 +68,7 @@ class Pipeline:
         self._sleep = sleep
         self._shipper: Shipper | None = None
         self._worker: threading.Thread | None = None
+        self._stopping = threading.Event()
         watch_forks(self)
 
     def append(self, body: bytes) -> str | None:
@@ -89,13 +90,14 @@ class Pipeline:
     def after_fork(self) -> None:
         """Forget, in a forked child, threads that only the parent has."""
         self._shipper = self._worker = None
+        self._stopping = threading.Event()
 
     def _start(self, work: Callable[[], None]) -> None:
         # Making a shipper loads sinks and prices, so it is not done on the loop that calls us.
         self._worker = threading.Thread(target=_careful, args=(work,), name="costmeter", daemon=True)
         self._worker.start()
         # Unlike atexit, this also runs in the child processes of multiprocessing, which LiveKit's jobs are.
-        Finalize(None, self._at_exit, exitpriority=_EXIT_PRIORITY)
+        Finalize(None, self.close, exitpriority=_EXIT_PRIORITY)
 
     def _ship_all(self) -> None:
         self._shipper = self._make_shipper()
@@ -104,17 +106,21 @@ class Pipeline:
     def _ship_slices(self) -> None:
         lock = ShipLock(self._spool.directory)
         shipper: Shipper | None = None
-        while True:
-            self._sleep(self._slice_every)
+        while not self._stopping.wait(self._slice_every):
             if lock.is_free() and self._waiting():
                 shipper = shipper or self._make_shipper()
                 shipper.ship_own(self._spool.segments)
 
-    def _at_exit(self) -> None:
+    def close(self) -> None:
+        """Close the segment and stop shipping after a last pass, within the deadline; called as the process ends."""
+        until = self._monotonic() + self._deadline
+        self._stopping.set()
         self._spool.close()
+        if self._worker is not None:
+            self._worker.join(self._deadline)
         shipper, self._shipper = self._shipper, None
         if shipper is not None:
-            shipper.stop(self._deadline)
+            shipper.stop(max(0.0, until - self._monotonic()))
 
     async def settle(self) -> None:
         """Close the segment and see it shipped, within the deadline; appending may go on after it."""

@@ -117,24 +117,21 @@ class Spool:
             self.after_fork()
         try:
             with self._lock:
-                return self._append(body)
+                if not self._name:
+                    self._name = self._new_name()
+                    self._sequence = 0
+                identity = f"{self._name}-{self._sequence}"
+                line = encode_line(b'{"id":"' + identity.encode() + b'",' + body[1:])
+                self._sequence += 1
+                if self._file is not None and not self._tail and self._put(self._file, line):
+                    return identity
+                self._hold(line)
+                self._drain(_DRAIN_AT_ONCE)
+                return None if self._tail else identity
         except Exception as error:
             self._dropped += 1
             self._notices.warning("usage record dropped: it cannot be written", error=type(error).__name__)
             return None
-
-    def _append(self, body: bytes) -> str | None:
-        if not self._name:
-            self._name = self._new_name()
-            self._sequence = 0
-        identity = f"{self._name}-{self._sequence}"
-        line = encode_line(b'{"id":"%b",%b' % (identity.encode(), body[1:]))
-        self._sequence += 1
-        if self._file is not None and not self._tail and self._put(self._file, line):
-            return identity
-        self._hold(line)
-        self._drain(_DRAIN_AT_ONCE)
-        return None if self._tail else identity
 
     def _new_name(self) -> str:
         moment = datetime.fromtimestamp(self._clock(), UTC)

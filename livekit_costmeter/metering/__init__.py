@@ -7,9 +7,9 @@ of them is handed in.
 
 from livekit_costmeter.metering.attribution import KeyRing, KeyRule, deployment_secret, fingerprint, mark_owner
 from livekit_costmeter.metering.context import ContextRules
-from livekit_costmeter.metering.internals import Taps
+from livekit_costmeter.metering.hooks.plugin import register_plugin
+from livekit_costmeter.metering.hooks.taps import Taps
 from livekit_costmeter.metering.meter import CostMeter
-from livekit_costmeter.metering.plugin import register_plugin
 from livekit_costmeter.metering.privacy import Privacy
 
 __all__ = [

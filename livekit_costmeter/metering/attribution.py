@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
-import re
 import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from livekit_costmeter.metering.internals import api_key_of
+from livekit_costmeter.metering.hooks.internals import api_key_of
 from livekit_costmeter.records import PLATFORM, UNKNOWN, Owner
 
 SECRET_VARIABLE = "COSTMETER_SECRET"  # noqa: S105 - a variable's name
-_KEY_VARIABLE = re.compile(r".*(API_KEY|_KEY|_TOKEN|API_SECRET)\Z")
-_MARK = "_livekit_costmeter_owner"
+_KEY_VARIABLES = ("_KEY", "_TOKEN", "_SECRET")
+_ENVIRONMENT_AGE = 1.0
+"""Seconds for which the environment is taken as read: going through it costs more than a record."""
+OWNER_MARK = "_livekit_costmeter_owner"
+"""The attribute by which a component is marked with its owner."""
 _Component = TypeVar("_Component")
 
 
@@ -39,13 +43,8 @@ class KeyRule:
 
 def mark_owner(component: _Component, owner: str) -> _Component:
     """Say outright whose key a component uses; returns the component. Wins over everything."""
-    setattr(component, _MARK, owner)
+    setattr(component, OWNER_MARK, owner)
     return component
-
-
-def mark_of(component: Any) -> str | None:
-    """Return the owner that a component was marked with."""
-    return getattr(component, _MARK, None)
 
 
 def deployment_secret(directory: Path, environ: Mapping[str, str] = os.environ) -> bytes:
@@ -88,16 +87,20 @@ class KeyRing:
         *,
         secret: Callable[[], bytes],
         environ: Mapping[str, str] = os.environ,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rules = tuple(rules)
         self._secret = secret
         self._environ = environ
+        self._monotonic = monotonic
+        self._keys: frozenset[str] = frozenset()
+        self._read_again = -math.inf
 
     def owner_of(self, component: Any, provider: str) -> Owner:
         """Return the owner of the key that the component holds now."""
         key = api_key_of(component)
         key_id = None if key is None else fingerprint(self._secret(), key)
-        mark = mark_of(component)
+        mark = getattr(component, OWNER_MARK, None)
         if mark is not None:
             return Owner(mark, key_id, self._account_of(mark))
         rule = self._rule_for(key, key_id, provider)
@@ -122,5 +125,9 @@ class KeyRing:
         return None
 
     def _is_from_environment(self, key: str) -> bool:
-        # Every plugin falls back to a variable of its own; their names all end like this.
-        return any(value == key for name, value in self._environ.items() if _KEY_VARIABLE.match(name))
+        now = self._monotonic()
+        if now >= self._read_again:
+            # Every plugin falls back to a variable of its own; their names all end like this.
+            self._keys = frozenset(value for name, value in self._environ.items() if name.endswith(_KEY_VARIABLES))
+            self._read_again = now + _ENVIRONMENT_AGE
+        return key in self._keys

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-from livekit_costmeter.metering import internals
+from livekit_costmeter.metering.hooks import internals
 from livekit_costmeter.metering.privacy import Privacy
 
 
@@ -33,7 +33,9 @@ class ContextRules:
 class Scope:
     """The context of one session, of one job outside any session, or of the bare process."""
 
-    def __init__(self, rules: ContextRules, privacy: Privacy, *, session: Any, job: Any, session_id: str | None) -> None:
+    def __init__(
+        self, rules: ContextRules, privacy: Privacy, *, session: Any, job: Any, session_id: str | None
+    ) -> None:
         self._rules = rules
         self._privacy = privacy
         self._session = None if session is None else ref(session)
@@ -110,16 +112,15 @@ class Scopes:
             self._by_session[session] = scope
         return scope
 
-    def current(self) -> tuple[Scope, str | None]:
-        """Return the scope of the running task and the id of its agent."""
-        activity = internals.current_activity()
+    def current(self) -> tuple[Scope, str | None, str | None]:
+        """Return the scope of the running task, the id of its agent, and of the speech it works for."""
+        activity, speech, scope, job = internals.current_task()
+        speech_id = None if speech is None else speech.id
         if activity is not None:
-            return self.of_session(activity.session), activity.agent.id
-        scope = internals.current_scope()
-        if scope is not None:
-            return scope, None
-        job = internals.current_job()
-        return (self._process if job is None else self._of_job(job)), None
+            return self.of_session(activity.session), activity.agent.id, speech_id
+        if scope is None:
+            scope = self._process if job is None else self._of_job(job)
+        return scope, None, speech_id
 
     def _of_job(self, job: Any) -> Scope:
         scope = self._by_job.get(job)

@@ -8,12 +8,14 @@ is good to notice a change and useless to find the key.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from contextlib import suppress
+from typing import Any, Protocol, cast
 
-from livekit_costmeter.metering import internals
-from livekit_costmeter.metering.attribution import KeyRing, mark_of
-from livekit_costmeter.records import usage_json
+from livekit_costmeter.metering.attribution import OWNER_MARK, KeyRing
+from livekit_costmeter.metering.hooks import internals
+from livekit_costmeter.records import UNKNOWN, usage_json
+
+_KNOWN = "_livekit_costmeter_known"
 
 
 class Identify(Protocol):
@@ -50,24 +52,49 @@ class Identity:
         return self._encoded
 
 
+class _Known:
+    """What a component was last resolved to, and as what it reported itself then; it lives on the component."""
+
+    __slots__ = ("identity", "key", "kind", "mark", "model", "provider")
+
+    def __init__(self, kind: str, provider: str, model: str, key: int, mark: str | None, identity: Identity) -> None:
+        self.kind = kind
+        self.provider = provider
+        self.model = model
+        self.key = key
+        self.mark = mark
+        self.identity = identity
+
+
 class Identities:
     """Resolves components to identities."""
 
     def __init__(self, identify: Identify, keys: KeyRing) -> None:
         self._identify = identify
         self._keys = keys
-        self._known: WeakKeyDictionary[Any, dict[Any, Identity]] = WeakKeyDictionary()
 
-    def identity(self, component: Any, event: Any, kind: str, provider: str, model: str) -> Identity:
-        """Return the identity of a component that reports this provider and model now."""
-        seen_as = (kind, provider, model, hash(internals.api_key_of(component)), mark_of(component))
-        known = self._known.get(component)
-        if known is None:
-            known = self._known[component] = {}
-        found = known.get(seen_as)
-        if found is None:
-            found = known[seen_as] = self._resolve(component, event, kind, provider, model)
-        return found
+    def identity(self, component: Any, event: Any, kind: str) -> Identity:
+        """Return the identity of a component, by what it (or its metrics object) reports now."""
+        metadata = getattr(event, "metadata", None)
+        if metadata is not None:
+            model, provider = metadata.model_name, metadata.model_provider
+        else:
+            model, provider = component.model, component.provider
+        key, mark = hash(internals.api_key_of(component)), getattr(component, OWNER_MARK, None)
+        known = getattr(component, _KNOWN, None)
+        if (
+            known is not None
+            and known.model == model
+            and known.provider == provider
+            and known.kind == kind
+            and known.key == key
+            and known.mark == mark
+        ):
+            return cast("Identity", known.identity)
+        identity = self._resolve(component, event, kind, provider or UNKNOWN, model or UNKNOWN)
+        with suppress(AttributeError):  # one without room for attributes is resolved each time
+            setattr(component, _KNOWN, _Known(kind, provider, model, key, mark, identity))
+        return identity
 
     def _resolve(self, component: Any, event: Any, kind: str, provider: str, model: str) -> Identity:
         label = getattr(event, "label", None) or getattr(component, "label", "") or ""

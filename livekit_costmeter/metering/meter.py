@@ -7,28 +7,27 @@ error and logs it once per kind; a record is on disk when the tap returns.
 
 from __future__ import annotations
 
-import functools
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from livekit_costmeter.log import log
-from livekit_costmeter.metering import internals
 from livekit_costmeter.metering.attribution import KeyRing
 from livekit_costmeter.metering.context import ContextRules, Scopes
-from livekit_costmeter.metering.identities import Identify, Identities, Identity
+from livekit_costmeter.metering.hooks import internals
+from livekit_costmeter.metering.hooks.taps import Taps
+from livekit_costmeter.metering.identities import Identify, Identities
 from livekit_costmeter.metering.privacy import Privacy
 from livekit_costmeter.metering.readers import Reading, read
 from livekit_costmeter.metering.speech import SpeechMeter
 from livekit_costmeter.metering.streams import StreamMeter
-from livekit_costmeter.records import UNKNOWN, UsageRecord, parse_usage, usage_json
+from livekit_costmeter.records import usage_json
 
 if TYPE_CHECKING:
     from livekit_costmeter.metering.summary import Readback, Summary, Totals
+    from livekit_costmeter.records import UsageRecord
 
-Callback = Callable[[UsageRecord], None]
-_SEEN = 256
+Callback = Callable[["UsageRecord"], None]
 
 
 class Delivery(Protocol):
@@ -61,7 +60,7 @@ class CostMeter:
         rate: Callable[[UsageRecord], Any],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.taps = internals.Taps(self)
+        self.taps = Taps(self)
         self._delivery = delivery
         self._identities = Identities(identify, keys)
         self._scopes = Scopes(rules, privacy)
@@ -70,7 +69,7 @@ class CostMeter:
         self._rate = rate
         self._totals: Totals | None = None
         self._callbacks: list[Callback] = []
-        self._seen: OrderedDict[int, Any] = OrderedDict()
+        self._emitting: dict[int, Any] = {}
         self._failures: dict[str, int] = {}
 
     def tap(self) -> None:
@@ -79,9 +78,7 @@ class CostMeter:
         if self.taps.missing:
             log().warning("this LiveKit version hides some usage", not_seen=", ".join(self.taps.missing))
 
-    def attach(
-        self, session: Any, *, account: str | None = None, labels: Mapping[str, str] | None = None
-    ) -> CostMeter:
+    def attach(self, session: Any, *, account: str | None = None, labels: Mapping[str, str] | None = None) -> CostMeter:
         """Add context to one session's records from now on; it counts nothing twice and may be called again."""
         self._guarded(lambda: self._scopes.of_session(session).attach(account, labels))
         return self
@@ -123,24 +120,31 @@ class CostMeter:
     def observe(self, emitter: Any, event: Any) -> None:
         """Record one metrics object, once, whoever emits it again."""
         try:
-            key = id(event)
-            if self._seen.get(key) is event:
+            # Adapters emit the same object again from within this emit; the leaf, which holds the key, is first.
+            if id(event) in self._emitting:
                 return
+            self._emitting[id(event)] = emitter
             reading = read(event)
             if reading is None:
                 return
-            self._remember(key, event)
-            if reading.component == "tts" and internals.repeats_inner_stream():
-                return
-            if reading.component == "stt" and event.streamed:
+            component = reading.component
+            if component == "tts":
+                if internals.repeats_inner_stream():
+                    return
+                if (stream := internals.reporting_stream()) is not None:
+                    reading = self._speech.reported(stream, reading)
+            elif component == "stt" and event.streamed:
                 reading = _without_stream_seconds(reading)
                 if reading is None:
                     return
-            if reading.component == "tts" and (stream := internals.reporting_stream()) is not None:
-                reading = self._speech.reported(stream, reading)
             self._record(internals.component_behind(emitter), event, reading, None)
         except Exception as error:
             self._failed(error)
+
+    def forget(self, emitter: Any, event: Any) -> None:
+        """End an emit; only the first emitter of an object ends its story."""
+        if self._emitting.get(id(event)) is emitter:
+            del self._emitting[id(event)]
 
     def audio_pushed(self, stream: Any, seconds: float) -> None:
         """Count audio on its way to a provider."""
@@ -188,23 +192,23 @@ class CostMeter:
         self._record(internals.component_of(stream), None, reading, total)
 
     def _record(self, component: Any, event: Any, reading: Reading, total: dict[str, str] | None) -> None:
-        scope, agent = self._scopes.current()
-        identity = self._identity(component, event, reading.component)
-        at = _instant(reading.at)
+        kind, quantities, basis, operation_id, at, duration, outcome, complete = reading
+        scope, agent, speech_id = self._scopes.current()
+        identity = self._identities.identity(component, event, kind)
         fields = {
+            # Epoch seconds, as LiveKit gives them: making text of them costs more than the append.
             "at": at,
-            "started_at": _instant(reading.at - reading.duration) if reading.duration > 0 else at,
-            "outcome": reading.outcome,
-            "quantities": reading.quantities,
-            "basis": reading.basis,
+            "started_at": at - duration if duration > 0 else at,
+            "outcome": outcome,
+            "quantities": quantities,
+            "basis": basis,
         }
-        if reading.operation_id is not None:
-            fields["operation_id"] = reading.operation_id
-        if reading.complete:
-            total = reading.quantities
+        if operation_id is not None:
+            fields["operation_id"] = operation_id
+        if complete:
+            total = quantities
         if total is not None:
             fields["operation_total"] = total
-        speech_id = getattr(event, "speech_id", None) or internals.current_speech_id()
         if speech_id is not None:
             fields["speech_id"] = speech_id
         if agent is not None:
@@ -215,25 +219,15 @@ class CostMeter:
         if self._callbacks:
             self._publish(record_id, body)
 
-    def _identity(self, component: Any, event: Any, kind: str) -> Identity:
-        metadata = getattr(event, "metadata", None)
-        model = (metadata and metadata.model_name) or getattr(component, "model", None) or UNKNOWN
-        provider = (metadata and metadata.model_provider) or getattr(component, "provider", None) or UNKNOWN
-        return self._identities.identity(component, event, kind, provider, model)
-
     def _publish(self, record_id: str | None, body: bytes) -> None:
+        from livekit_costmeter.records import parse_usage
+
         record = parse_usage(b'{"id":"%b",%b' % ((record_id or "unspooled").encode(), body[1:]))
         for callback in self._callbacks:
             try:
                 callback(record)
             except Exception as error:
                 self._failed(error)
-
-    def _remember(self, key: int, event: Any) -> None:
-        # Adapters emit the same object again within the same call; holding it keeps its id from being reused.
-        self._seen[key] = event
-        if len(self._seen) > _SEEN:
-            self._seen.popitem(last=False)
 
     def _guarded(self, action: Callable[[], Any]) -> Any:
         try:
@@ -250,16 +244,6 @@ class CostMeter:
             log().error("metering failed; the call goes on", error=kind, at=_place(error))
 
 
-def _instant(epoch: float) -> str:
-    second = int(epoch)
-    return f"{_second_text(second)}.{int((epoch - second) * 1e6):06d}Z"
-
-
-@functools.lru_cache(maxsize=64)
-def _second_text(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-
-
 def _place(error: Exception) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -273,5 +257,3 @@ def _without_stream_seconds(reading: Reading) -> Reading | None:
     if not kept:
         return None
     return reading._replace(quantities=kept, basis={unit: reading.basis[unit] for unit in kept})
-
-

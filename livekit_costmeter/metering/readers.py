@@ -7,7 +7,7 @@ holds no usage (connection timings, voice activity, latencies).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 
@@ -40,28 +40,37 @@ def _llm(event: Any) -> Reading:
     cached = event.prompt_cached_tokens or 0
     written = getattr(event, "cache_creation_tokens", 0) or 0
     reasoning = getattr(event, "reasoning_tokens", 0) or 0
-    units = (
-        ("input_tokens", event.prompt_tokens - cached - written),
-        ("cached_input_tokens", cached),
-        ("cache_write_tokens", written),
-        ("output_tokens", event.completion_tokens - reasoning),
-        ("reasoning_tokens", reasoning),
-    )
-    return _tokens(units, event, "interrupted" if event.cancelled else "completed")
+    quantities: dict[str, str] = {}
+    if (fresh := event.prompt_tokens - cached - written) > 0:
+        quantities["input_tokens"] = str(fresh)
+    if cached:
+        quantities["cached_input_tokens"] = str(cached)
+    if written:
+        quantities["cache_write_tokens"] = str(written)
+    if (spoken := event.completion_tokens - reasoning) > 0:
+        quantities["output_tokens"] = str(spoken)
+    if reasoning:
+        quantities["reasoning_tokens"] = str(reasoning)
+    outcome = "interrupted" if event.cancelled else "completed"
+    if not quantities:
+        return _silent(event, outcome)
+    basis = dict.fromkeys(quantities, "reported")
+    return Reading("llm", quantities, basis, event.request_id or None, event.timestamp, event.duration, outcome)
 
 
 def _decision(event: Any) -> Reading:
-    units = (("input_tokens", event.input_tokens or 0), ("output_tokens", event.output_tokens or 0))
-    return _tokens(units, event, "completed")
-
-
-def _tokens(units: Iterable[tuple[str, int]], event: Any, outcome: str) -> Reading:
-    quantities = {unit: str(count) for unit, count in units if count > 0}
-    basis = dict.fromkeys(quantities, "reported")
+    counts = {"input_tokens": event.input_tokens, "output_tokens": event.output_tokens}
+    quantities = {unit: str(count) for unit, count in counts.items() if count}
     if not quantities:
-        # The provider worked and said nothing: one request is all that is known, and it has no price.
-        quantities, basis = {"requests": "1"}, _REQUEST_OBSERVED
-    return Reading("llm", quantities, basis, event.request_id or None, event.timestamp, event.duration, outcome)
+        return _silent(event, "completed")
+    basis = dict.fromkeys(quantities, "reported")
+    return Reading("llm", quantities, basis, event.request_id or None, event.timestamp, event.duration)
+
+
+def _silent(event: Any, outcome: str) -> Reading:
+    # The provider worked and said nothing: one request is all that is known, and it has no price.
+    operation_id = event.request_id or None
+    return Reading("llm", {"requests": "1"}, _REQUEST_OBSERVED, operation_id, event.timestamp, event.duration, outcome)
 
 
 def _tts(event: Any) -> Reading | None:
@@ -91,7 +100,9 @@ def _stt(event: Any) -> Reading | None:
     total = getattr(event, "input_tokens", 0) or 0
     audio = getattr(event, "input_audio_tokens", 0) or 0
     # What a transcription model reads is audio; where the split is reported, the rest is its text prompt.
-    split = (("input_audio_tokens", audio), ("input_tokens", total - audio)) if audio else (("input_audio_tokens", total),)
+    split = (
+        (("input_audio_tokens", audio), ("input_tokens", total - audio)) if audio else (("input_audio_tokens", total),)
+    )
     for unit, count in (*split, ("output_tokens", getattr(event, "output_tokens", 0) or 0)):
         if count > 0:
             quantities[unit], basis[unit] = str(count), "reported"

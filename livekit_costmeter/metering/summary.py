@@ -128,5 +128,3 @@ def _summary(tallies: dict[_Key, _Tally], *, complete: bool) -> Summary:
 
 def _share(part: int, whole: int) -> Decimal:
     return Decimal(0) if not whole else (Decimal(part) / whole).quantize(Decimal("0.0001"))
-
-

@@ -1,5 +1,5 @@
 """
-A real worker for the kill tests: each job runs calls without end and notes the id of every record whose append returned.
+A real worker for the kill tests: each job runs calls without end and notes every record whose append returned.
 
 Reads `job ROOM` lines on standard input. Notes go to `$NOTES/<pid>`, one id per line, each one unbuffered write.
 """

@@ -92,18 +92,20 @@ def _job(directory: str, sessions: int) -> None:
     from livekit.plugins import openai
 
     from livekit_costmeter import install
-    from livekit_costmeter.metering import internals
+    from livekit_costmeter.metering.hooks import internals
 
     meter = install(Path(directory) / "costmeter.yaml")
     taps = meter.taps
     taps.remove()
-    emitters = [_session(openai.LLM(model="gpt-4o-mini", api_key=f"bench-{n}"), meter, internals) for n in range(sessions)]
+    emitters = [
+        _session(openai.LLM(model="gpt-4o-mini", api_key=f"bench-{n}"), meter, internals) for n in range(sessions)
+    ]
     times: dict[bool, list[int]] = {False: [], True: []}
     for number in range(2 * ROUNDS):
         metered = bool(number % 2)
         if metered:
             taps.apply()
-        times[metered] += _round(emitters, [_event(number * EVENTS + n) for n in range(EVENTS)])
+        times[metered] += _round(emitters, range(number * EVENTS, (number + 1) * EVENTS))
         if metered:
             taps.remove()
     figures = {}
@@ -111,7 +113,7 @@ def _job(directory: str, sessions: int) -> None:
         ordered = sorted(times[metered])
         figures[f"{name}_p50"] = ordered[len(ordered) // 2] / 1000
         figures[f"{name}_p99"] = ordered[int(len(ordered) * 0.99)] / 1000
-    print(json.dumps(figures))  # noqa: T201
+    print(json.dumps(figures))
 
 
 def _session(model: Any, meter: Any, internals: Any) -> tuple[contextvars.Context, Any]:
@@ -120,7 +122,7 @@ def _session(model: Any, meter: Any, internals: Any) -> tuple[contextvars.Contex
     model.on("metrics_collected", lambda _event: None)
     context = contextvars.copy_context()
     session = AgentSession.__new__(AgentSession)
-    context.run(internals._scope.set, meter.session_starting(session))  # noqa: SLF001
+    context.run(internals._scope.set, meter.session_starting(session))
     return context, model
 
 
@@ -135,11 +137,12 @@ def _event(number: int) -> Any:
     )  # fmt: skip
 
 
-def _round(emitters: Sequence[tuple[contextvars.Context, Any]], events: Sequence[Any]) -> list[int]:
+def _round(emitters: Sequence[tuple[contextvars.Context, Any]], numbers: range) -> list[int]:
     samples = []
     gc.collect()
-    for number, event in enumerate(events):
+    for number in numbers:
         context, model = emitters[number % len(emitters)]
+        event = _event(number)
         started = time.perf_counter_ns()
         context.run(model.emit, "metrics_collected", event)
         samples.append(time.perf_counter_ns() - started)

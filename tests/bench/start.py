@@ -7,6 +7,7 @@ Invariant: fresh processes, with and without in turn, bytecode present; medians.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -68,5 +69,6 @@ def _cells(arguments: list[str], directory: str) -> list[str]:
 
 def _run(arguments: list[str], directory: str) -> list[float]:
     command = [sys.executable, "-c", _CODE, *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=directory)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=directory, env=environment)
     return list(json.loads(done.stdout))

@@ -28,20 +28,23 @@ class Stuck(MemorySink):
 @pytest.fixture
 def make_pipeline(make_spool, directory, rates):
     """Make a pipeline into a sink; `made` of it lists the shippers it has asked for, stopped at the end."""
-    shippers = []
+    pipelines = []
 
     def make(sink, *, is_job=False, deadline=5.0, **options):
+        made = []
+
         def make_shipper():
-            shippers.append(Shipper(directory, rate=rates.two_charges, sinks={"ledger": sink}, interval=0.02))
-            return shippers[-1]
+            made.append(Shipper(directory, rate=rates.two_charges, sinks={"ledger": sink}, interval=0.02))
+            return made[-1]
 
         pipeline = Pipeline(make_spool(), make_shipper=make_shipper, is_job=is_job, deadline=deadline, **options)
-        pipeline.made = shippers
+        pipeline.made = made
+        pipelines.append(pipeline)
         return pipeline
 
     yield make
-    for shipper in shippers:
-        assert shipper.stop(10)
+    for pipeline in pipelines:
+        pipeline.close()
 
 
 async def test_settle_ships_where_nobody_else_does(make_pipeline, rates, directory):

@@ -31,7 +31,8 @@ def components(providers, *, llm_key="key-llm", stt_key="key-stt", tts_key="key-
 
 def total(records, component, unit):
     return sum(
-        (Decimal(record["quantities"].get(unit, 0)) for record in records if record["component"] == component), Decimal(0)
+        (Decimal(record["quantities"].get(unit, 0)) for record in records if record["component"] == component),
+        Decimal(0),
     )
 
 
@@ -60,7 +61,9 @@ async def test_an_interrupted_reply_keeps_the_characters_that_were_sent(meter, d
         async with CallDriver(**components(providers)) as call:
             await call.speak()
             await call.barge_in(after=0.5)
-            reported = sum(usage.characters_count for usage in call.session.usage.model_usage if usage.type == "tts_usage")
+            reported = sum(
+                usage.characters_count for usage in call.session.usage.model_usage if usage.type == "tts_usage"
+            )
         sent = providers.ledger.total(component="tts", unit="characters")
     recorded = total(delivery.records, "tts", "characters")
     assert abs(recorded - sent) <= sent / 100

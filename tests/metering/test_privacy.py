@@ -30,7 +30,14 @@ def test_phone_numbers_are_masked_wherever_they_stand(text, masked):
 
 @pytest.mark.parametrize(
     "text",
-    ["room-1763662285123", "1763662285", "2026-11-20", "ses_1234567890abcdef", "550e8400-e29b-41d4-a716-446655440000", "v1.2.3"],
+    [
+        "room-1763662285123",
+        "1763662285",
+        "2026-11-20",
+        "ses_1234567890abcdef",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "v1.2.3",
+    ],
 )
 def test_clocks_dates_and_ids_stay(text):
     """What only looks like digits is left alone, so that rooms and labels still group."""

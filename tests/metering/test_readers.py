@@ -101,7 +101,13 @@ def test_realtime_tokens_split_by_modality_and_cache():
     cached = RealtimeModelMetrics.CachedTokenDetails(text_tokens=10, audio_tokens=20, image_tokens=2)
     reading = read(
         realtime_metrics(
-            {"text_tokens": 30, "audio_tokens": 60, "image_tokens": 10, "cached_tokens": 32, "cached_tokens_details": cached}
+            {
+                "text_tokens": 30,
+                "audio_tokens": 60,
+                "image_tokens": 10,
+                "cached_tokens": 32,
+                "cached_tokens_details": cached,
+            }
         )
     )
     assert reading.quantities == {

@@ -40,7 +40,7 @@ def until():
 
     async def poll(condition):
         async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110 - the ledger announces nothing but its idleness
+            while not condition():
                 await asyncio.sleep(0.001)
 
     return poll

@@ -16,6 +16,7 @@ from livekit_costmeter.pricing.rates import RateSet
 
 ENTRY_POINTS = "livekit_costmeter.catalogs"
 
+
 @runtime_checkable
 class Catalog(Protocol):
     """A source of published prices. Instances are shared between threads and must not change after construction."""

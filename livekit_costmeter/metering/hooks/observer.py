@@ -15,6 +15,9 @@ class Observer(Protocol):
     def observe(self, emitter: Any, event: Any) -> None:
         """See a metrics object before LiveKit's own listeners do."""
 
+    def forget(self, emitter: Any, event: Any) -> None:
+        """See the end of an emit: no listener can emit this object again."""
+
     def audio_pushed(self, stream: Any, seconds: float) -> None:
         """See audio on its way to a speech-to-text provider."""
 

@@ -1,9 +1,9 @@
 """
 Everything of LiveKit that is private or patched: the only file to read when a LiveKit release breaks something.
 
-Invariant: each name is looked up by feature; where one is missing, that tap is off and `Taps.missing` names what can
-no longer be seen. A tap calls LiveKit's own function with the same arguments, once, and lets its exceptions through;
-an exception of ours never leaves a tap.
+Invariant: each name is looked up by feature; where one is missing, `TAPS` says what can no longer be seen. A tap
+calls LiveKit's own function with the same arguments, once, and lets its exceptions through; an exception of ours never
+leaves a tap.
 """
 
 from __future__ import annotations
@@ -11,28 +11,29 @@ from __future__ import annotations
 import contextvars
 import functools
 import importlib
+import operator
 from collections.abc import Callable
 from typing import Any
 
-from livekit_costmeter.metering.observer import Observer
+from livekit_costmeter.metering.hooks.observer import Observer
 
 METRICS_EVENT = "metrics_collected"
 USAGE_EVENT = "usage_collected"
+_METERED = frozenset({METRICS_EVENT, USAGE_EVENT})
 
-_KEY_PATHS = (
-    ("_opts", "api_key"),
-    ("_client", "api_key"),
-    ("_api_key",),
-    ("_ws", "_api_key"),
-    ("_opts", "speech_key"),
-    ("_opts", "auth_token"),
-    ("_opts", "speech_auth_token"),
-    ("_opts", "token"),
-    ("_api_token",),
-    ("_token",),
-    ("_authorization",),
-    ("_client", "_api_key"),
+_TASK_VARIABLES = (
+    ("livekit.agents.voice.agent_activity", "_AgentActivityContextVar"),
+    ("livekit.agents.voice.agent_activity", "_SpeechHandleContextVar"),
+    ("livekit.agents.job", "_JobContextVar"),
 )
+_KEY_PATHS = tuple(
+    operator.attrgetter(path)
+    for path in (
+        *("_opts.api_key", "_client.api_key", "_api_key", "_ws._api_key", "_opts.speech_key", "_opts.auth_token"),
+        *("_opts.speech_auth_token", "_opts.token", "_api_token", "_token", "_authorization", "_client._api_key"),
+    )
+)
+_path_of: dict[type, Callable[[Any], Any]] = {}
 """Where plugins keep the key. Options come first: the gateway's client holds a token that changes with every request.
 Never `repr` what holds it."""
 
@@ -43,7 +44,8 @@ _reporting: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costme
 _on_top_of_stream: contextvars.ContextVar[bool] = contextvars.ContextVar("livekit_costmeter_inner", default=False)
 
 
-def _find(module: str, name: str) -> Any:
+def find(module: str, name: str) -> Any:
+    """Return a name of a module, or None where this version has no such module or name."""
     try:
         return getattr(importlib.import_module(module), name, None)
     except ImportError:
@@ -51,12 +53,17 @@ def _find(module: str, name: str) -> Any:
 
 
 def _tap_emit(observer: Observer, original: Any) -> Any:
-    observe = observer.observe
+    observe, forget = observer.observe, observer.forget
 
     def emit(self: Any, event: Any, *args: Any) -> None:
-        if args and (event == METRICS_EVENT or event == USAGE_EVENT):  # noqa: PLR1714 - a tuple costs more here
+        if args and event in _METERED:
             observe(self, args[0])
-        original(self, event, *args)
+            try:
+                original(self, event, *args)
+            finally:
+                forget(self, args[0])
+        else:
+            original(self, event, *args)
 
     return emit
 
@@ -71,7 +78,7 @@ def _tap_push_frame(observer: Observer, original: Any) -> Any:
 
 
 def _tap_recognize(observer: Observer, original: Any) -> Any:
-    async def _main_task(self: Any) -> None:
+    async def _main_task(self: Any) -> Any:
         if not _is_leaf_stream(self):
             return await original(self)
         observer.stream_opened(self)
@@ -84,10 +91,10 @@ def _tap_recognize(observer: Observer, original: Any) -> Any:
 
 
 def _tap_synthesis(_observer: Observer, original: Any) -> Any:
-    async def _main_task(self: Any) -> None:
+    async def _main_task(self: Any) -> Any:
         # Tasks that the plugin starts inherit this, so what they send can be told from other traffic. An adapter
         # sends nothing itself; the streams behind it set their own.
-        leaf = type(self)._metrics_monitor_task is _find("livekit.agents.tts", "SynthesizeStream")._metrics_monitor_task
+        leaf = type(self)._metrics_monitor_task is find("livekit.agents.tts", "SynthesizeStream")._metrics_monitor_task
         _sending.set(self if leaf else None)
         return await original(self)
 
@@ -160,15 +167,15 @@ def _tap_server_run(observer: Observer, original: Any) -> Any:
 def _is_leaf_stream(stream: Any) -> bool:
     # An adapter forwards to the streams of real providers and silences its own monitor.
     base = _recognize_stream()
-    return type(stream)._metrics_monitor_task is base._metrics_monitor_task  # noqa: SLF001
+    return type(stream)._metrics_monitor_task is base._metrics_monitor_task
 
 
 @functools.cache
 def _recognize_stream() -> Any:
-    return _find("livekit.agents.stt", "RecognizeStream")
+    return find("livekit.agents.stt", "RecognizeStream")
 
 
-_TAPS: tuple[tuple[str, str, str, Callable[[Observer, Any], Any], str | None], ...] = (
+TAPS: tuple[tuple[str, str, str, Callable[[Observer, Any], Any], str | None], ...] = (
     ("livekit.agents.llm", "LLM", "emit", _tap_emit, "usage of language models"),
     ("livekit.agents.stt", "STT", "emit", _tap_emit, "usage of speech-to-text"),
     ("livekit.agents.tts", "TTS", "emit", _tap_emit, "usage of text-to-speech"),
@@ -186,50 +193,12 @@ _TAPS: tuple[tuple[str, str, str, Callable[[Observer, Any], Any], str | None], .
     ("livekit.agents", "AgentSession", "start", _tap_session_start, "which session work belongs to"),
     ("livekit.agents", "AgentServer", "run", _tap_server_run, "when a worker starts and stops"),
 )
-"""Module, class, function, tap, and what cannot be seen where it is missing (None: a class that only newer ones have)."""
-
-
-class Taps:
-    """The patches of one process; `apply` and `remove` are exact inverses."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self._originals: list[tuple[type, str, Any]] = []
-        self.missing: list[str] = []
-
-    def apply(self) -> None:
-        """Patch every class that this LiveKit version has."""
-        for module, name, attribute, tap, what in _TAPS:
-            owner = _find(module, name)
-            if owner is not None and hasattr(owner, attribute):
-                self._patch(owner, attribute, tap)
-            elif what is not None:
-                self.missing.append(what)
-
-    def remove(self) -> None:
-        """Put LiveKit's own functions back."""
-        for owner, name, original in reversed(self._originals):
-            if original is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, original)
-        self._originals.clear()
-
-    def _patch(self, owner: type, name: str, tap: Callable[[Observer, Any], Any]) -> None:
-        original = getattr(owner, name)
-        self._originals.append((owner, name, owner.__dict__.get(name)))
-        setattr(owner, name, functools.wraps(original)(tap(self._observer, original)))
+"""Module, class, function, tap, and what cannot be seen where it is missing (None: only newer versions have it)."""
 
 
 def livekit_version() -> str:
     """Return the version of livekit-agents."""
-    return str(_find("livekit.agents.version", "__version__") or "unknown")
-
-
-def unseen() -> list[str]:
-    """Name what this LiveKit version hides from us; patches nothing."""
-    found = ((what, _find(module, name), attribute) for module, name, attribute, _, what in _TAPS)
-    return [what for what, owner, attribute in found if what is not None and not hasattr(owner, attribute)]
+    return str(find("livekit.agents.version", "__version__") or "unknown")
 
 
 def repeats_inner_stream() -> bool:
@@ -237,51 +206,62 @@ def repeats_inner_stream() -> bool:
     return _on_top_of_stream.get()
 
 
-def current_scope() -> Any:
-    """Return the scope of the session whose `start` led to the current task, or None."""
-    return _scope.get()
-
-
 @functools.cache
-def _variable(module: str, name: str) -> Any:
+def _task_variables() -> tuple[Callable[[None], Any], ...]:
+    found = (find(module, name) for module, name in _TASK_VARIABLES)
     # One that this LiveKit lacks is one that nothing has set.
-    return _find(module, name) or contextvars.ContextVar(name)
+    return tuple((variable or contextvars.ContextVar("absent")).get for variable in found)
 
 
-def current_activity() -> Any:
-    """Return the agent activity whose task is running (it has `.session` and `.agent`), or None."""
-    return _variable("livekit.agents.voice.agent_activity", "_AgentActivityContextVar").get(None)
+def current_task() -> tuple[Any, Any, Any, Any]:
+    """Return what the running task works for, each or None.
 
-
-def current_speech_id() -> str | None:
-    """Return the id of the speech that the current task works for."""
-    handle = _variable("livekit.agents.voice.agent_activity", "_SpeechHandleContextVar").get(None)
-    return None if handle is None else handle.id
+    The agent activity (with `.session` and `.agent`), the speech handle (with `.id`), the scope of the session whose
+    `start` led here, and the job context.
+    """
+    activity, speech, job = _task_variables()
+    return activity(None), speech(None), _scope.get(), job(None)
 
 
 def current_job() -> Any:
-    """Return the job context of the current task, or None."""
-    return _variable("livekit.agents.job", "_JobContextVar").get(None)
+    """Return the job context of the running task, or None."""
+    return _task_variables()[2](None)
 
 
 def component_behind(emitter: Any) -> Any:
     """Return the object that holds key, model and provider: a realtime session's model, else the emitter itself."""
-    for name in ("_realtime_model", "_duplex_model"):
-        model = getattr(emitter, name, None)
-        if model is not None:
-            return model
-    return emitter
+    kind: Any = type(emitter)
+    name = _model_attribute(kind)
+    return emitter if name is None else getattr(emitter, name)
+
+
+@functools.lru_cache(maxsize=256)
+def _model_attribute(kind: Any) -> str | None:
+    for base, name in (("RealtimeSession", "_realtime_model"), ("DuplexSession", "_duplex_model")):
+        session = find("livekit.agents.llm", base)
+        if session is not None and issubclass(kind, session):
+            return name
+    return None
 
 
 def api_key_of(component: Any) -> str | None:
     """Return the static key that the component holds, if any. The caller must not keep it."""
+    kind = type(component)
+    if (known := _path_of.get(kind)) is not None and (key := _text_at(component, known)) is not None:
+        return key
     for path in _KEY_PATHS:
-        value = component
-        for name in path:
-            value = getattr(value, name, None)
-        if isinstance(value, str) and value:
-            return value.removeprefix("Basic ").removeprefix("Bearer ")
+        if (key := _text_at(component, path)) is not None:
+            _path_of[kind] = path
+            return key
     return None
+
+
+def _text_at(component: Any, path: Callable[[Any], Any]) -> str | None:
+    try:
+        value = path(component)
+    except AttributeError:
+        return None
+    return value.removeprefix("Basic ").removeprefix("Bearer ") if isinstance(value, str) and value else None
 
 
 def linked_participant(session: Any) -> Any:
@@ -291,4 +271,4 @@ def linked_participant(session: Any) -> Any:
 
 def component_of(stream: Any) -> Any:
     """Return the component that a recognition or synthesis stream belongs to."""
-    return getattr(stream, "_stt", None) or stream._tts  # noqa: SLF001
+    return getattr(stream, "_stt", None) or stream._tts

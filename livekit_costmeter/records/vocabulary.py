@@ -1,19 +1,20 @@
 """
-The vocabulary itself: units, owners, usage records, charges, and how money and quantities round.
+The vocabulary itself: units, owners, choices, and how money, quantities and instants are rounded and written.
 
-Invariant: a usage record is a fact and never changes; a charge is its interpretation at one price, and never
-changes either. Money and quantities are `Decimal`; no float touches them.
+Invariant: cheap to import, because the agent's process needs it before it has metered anything. Money and quantities
+are `Decimal`; no float touches them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
 from typing import Any, Literal
+
+from pydantic_core import from_json, to_json
 
 
 class Unit(StrEnum):
@@ -66,6 +67,10 @@ _COST_STEP = Decimal("1e-12")
 _QUANTITY_STEP = Decimal("1e-9")
 
 
+class InvalidRecord(ValueError):
+    """A line that is not a usage record or charge; the message names the key and what is allowed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """Who holds the key that paid. `key_id` is a keyed fingerprint, never the key."""
@@ -73,88 +78,6 @@ class Owner:
     name: str = UNKNOWN
     key_id: str | None = None
     account: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UsageRecord:
-    """One provider operation, or an increment of it, as measured."""
-
-    id: str
-    at: datetime
-    component: Component
-    provider: str
-    model: str
-    quantities: Mapping[str, Decimal]
-    started_at: datetime | None = None
-    reported_provider: str | None = None
-    reported_model: str | None = None
-    operation_id: str | None = None
-    operation_total: Mapping[str, Decimal] | None = None
-    outcome: Outcome = "completed"
-    basis: Mapping[str, Basis] = field(default_factory=dict)
-    key_id: str | None = None
-    key_owner: str = UNKNOWN
-    account: str | None = None
-    project: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    session_id: str | None = None
-    job_id: str | None = None
-    room: str | None = None
-    agent: str | None = None
-    participant: str | None = None
-    speech_id: str | None = None
-    service_tier: str | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """One priced line: one unit of one record at one rate. `cost` is `None` where the price is not known."""
-
-    record_id: str
-    line: int
-    kind: Kind
-    at: datetime
-    started_at: datetime | None
-    component: Component
-    outcome: Outcome
-    provider: str
-    model: str
-    reported_provider: str | None
-    reported_model: str | None
-    operation_id: str | None
-    unit: str
-    quantity: Decimal
-    quantity_basis: Basis
-    billable_quantity: Decimal
-    unit_price: Decimal | None
-    price_per: Decimal | None
-    cost: Decimal | None
-    currency: str | None
-    pricing_status: PricingStatus
-    pricing_source: str
-    price_digest: str | None
-    stale: bool
-    key_id: str | None
-    key_owner: str
-    billed_by: BilledBy
-    billed_cost: Decimal | None
-    billed_currency: str | None
-    credits: Decimal | None
-    account: str | None
-    project: str | None
-    labels: Mapping[str, str]
-    session_id: str | None
-    job_id: str | None
-    room: str | None
-    agent: str | None
-    participant: str | None
-    speech_id: str | None
-    corrects: str | None
-
-
-USAGE_FIELDS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(UsageRecord))
-CHARGE_FIELDS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(Charge))
 
 
 def round_cost(value: Decimal) -> Decimal:
@@ -165,3 +88,58 @@ def round_cost(value: Decimal) -> Decimal:
 def round_quantity(value: Decimal) -> Decimal:
     """Round a quantity half-even to 9 places."""
     return value.quantize(_QUANTITY_STEP, context=_MONEY)
+
+
+def decimal_text(value: Decimal) -> str:
+    """Write a decimal plainly: no exponent, no trailing zeros."""
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def parse_instant(text: str) -> datetime:
+    """Read an ISO 8601 instant; one without an offset is UTC.
+
+    Raises:
+        ValueError: The text is not an instant.
+    """
+    instant = datetime.fromisoformat(text)
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def format_instant(instant: datetime) -> str:
+    """Write an instant as `2026-11-20T18:11:24.123456Z`."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+
+
+usage_json = to_json
+"""Encode the fields of a usage record as one JSON line, without the newline (an alias: this runs on the event loop)."""
+
+
+def json_value(value: Any) -> Any:
+    """Return a field's value as JSON has it: decimals and instants as text."""
+    if value is None or value.__class__ is str:  # most fields by far
+        return value
+    if isinstance(value, Decimal):
+        return decimal_text(value)
+    if isinstance(value, datetime):
+        return format_instant(value)
+    if isinstance(value, Mapping):
+        return {str(key): json_value(item) for key, item in value.items()}
+    return value
+
+
+def json_object(line: bytes | str) -> dict[str, Any]:
+    """Read one JSON object.
+
+    Raises:
+        InvalidRecord: It is not JSON, or not an object.
+    """
+    try:
+        values = from_json(line, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRecord(f"not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise InvalidRecord("not a JSON object")
+    return values

@@ -26,7 +26,13 @@ from livekit_costmeter.records import (
 )
 
 AT = "2026-11-20T18:11:24.123456Z"
-MINIMAL = {"component": "llm", "provider": "openai", "model": "gpt-4o-mini", "quantities": {"input_tokens": "5"}, "at": AT}
+MINIMAL = {
+    "component": "llm",
+    "provider": "openai",
+    "model": "gpt-4o-mini",
+    "quantities": {"input_tokens": "5"},
+    "at": AT,
+}
 
 
 def line(**changes):
@@ -107,7 +113,15 @@ def test_instants_are_utc():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("1E+3", "1000"), ("0.0000001", "0.0000001"), ("1E-12", "0.000000000001"), ("5.000", "5"), ("-0.0", "0"), ("0", "0"), ("100", "100")],
+    [
+        ("1E+3", "1000"),
+        ("0.0000001", "0.0000001"),
+        ("1E-12", "0.000000000001"),
+        ("5.000", "5"),
+        ("-0.0", "0"),
+        ("0", "0"),
+        ("100", "100"),
+    ],
 )
 def test_decimals_are_written_plainly(value, text):
     """No exponent, no trailing zeros, no negative zero."""
@@ -124,7 +138,7 @@ def charge(**changes):
     values = dict.fromkeys(CHARGE_FIELDS)
     at = datetime(2026, 11, 20, tzinfo=UTC)
     values.update(
-        record_id="a-1", line=0, kind="usage", at=at, component="llm", outcome="completed", provider="openai", model="m",
+        record_id="a-1", line=0, kind="usage", at=at, component="llm", outcome="completed", provider="a", model="m",
         unit="input_tokens", quantity=Decimal(5), quantity_basis="reported", billable_quantity=Decimal(5),
         pricing_status="unpriced", pricing_source="unpriced:no_match", stale=False, key_owner="unknown",
         billed_by="unknown", labels={"a": "b"},
