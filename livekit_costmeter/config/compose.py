@@ -12,10 +12,12 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livekit_costmeter import __version__
-from livekit_costmeter.config import Config, ConfigError, load
+from livekit_costmeter.config import Config, ConfigError, find, load
+from livekit_costmeter.config.schema import Settings
 from livekit_costmeter.log import log
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ JOB_PROCESS = "job_proc"
 """The name that LiveKit gives its job processes; `parent_process()` is still None when they import the agent's file."""
 
 _installing = threading.Lock()
-_installed: list[tuple[str, CostMeter]] = []
+_installed: list[tuple[tuple[str, str], CostMeter]] = []
 
 
 def install(config: str | os.PathLike[str] | None = None) -> CostMeter:
@@ -48,11 +50,11 @@ def install(config: str | os.PathLike[str] | None = None) -> CostMeter:
         settings = _load(config)
         if _installed:
             known, meter = _installed[0]
-            if known != settings.digest:
+            if known != (settings.origin, settings.digest):
                 raise ConfigError("another configuration is installed already in this process")
             return meter
         meter = _meter(settings)
-        _installed.append((settings.digest, meter))
+        _installed.append(((settings.origin, settings.digest), meter))
         return meter
 
 
@@ -66,22 +68,19 @@ def _load(config: str | os.PathLike[str] | None) -> Config:
         settings = load(config)
         if not in_job():
             check_sinks(settings)
-            check_rate_cards(settings)
+            check_prices(settings)
     except ConfigError as error:
         if not in_job():
             raise
         log().error("bad configuration; usage is spooled and can be shipped once it is mended", error=str(error))
-        return load_defaults()
+        return _without_file(config)
     return settings
 
 
-def load_defaults() -> Config:
-    """Return the built-in settings, whatever files there are."""
-    from pathlib import Path
-
-    from livekit_costmeter.config.schema import Settings
-
-    return Config(Settings(), Path.cwd(), None, ())
+def _without_file(config: str | os.PathLike[str] | None) -> Config:
+    # Beside the file that is wrong, because there its shipper will look once it is mended.
+    path = find(config)
+    return Config(Settings(), path.parent if path else Path.cwd(), None, ())
 
 
 def _meter(config: Config) -> CostMeter:
@@ -197,10 +196,23 @@ def check_sinks(config: Config) -> None:
         build_sinks(config)
 
 
-def check_rate_cards(config: Config) -> None:
-    """Refuse rate cards that cannot be used."""
+def check_prices(config: Config) -> None:
+    """Refuse rate cards that cannot be used, and catalogs that nobody provides."""
     if config.settings.pricing.rate_cards:
         rate_cards(config)
+    _check_catalogs(config)
+
+
+def _check_catalogs(config: Config) -> None:
+    pricing = config.settings.pricing
+    if "catalogs" not in pricing.model_fields_set:
+        return
+    from livekit_costmeter.pricing.catalogs import catalog_names
+
+    for position, name in enumerate(pricing.catalogs):
+        if name not in catalog_names():
+            allowed = ", ".join(catalog_names())
+            raise config.error(("pricing", "catalogs", position), f"no catalog named {name!r} (allowed: {allowed})")
 
 
 def rate_cards(config: Config) -> list[Any]:
@@ -224,6 +236,7 @@ def build_book(config: Config) -> PriceBook:
     """Return the configured prices; catalogs are loaded on the first look-up."""
     from livekit_costmeter.pricing import PriceBook
 
+    _check_catalogs(config)
     pricing = config.settings.pricing
     return PriceBook(
         rate_cards=rate_cards(config),

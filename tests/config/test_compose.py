@@ -1,0 +1,158 @@
+"""`install` in a process of its own: what it does, what it does not, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from contextlib import closing
+
+import pytest
+
+from livekit_costmeter.delivery import list_segments
+
+PRELUDE = """
+import multiprocessing, os, sys, threading, logging
+logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
+import livekit_costmeter as costmeter
+from livekit.agents.metrics import LLMMetrics
+from livekit.agents.metrics.base import Metadata
+
+def use(model, count=1):
+    for number in range(count):
+        model.emit("metrics_collected", LLMMetrics(
+            label="l", request_id=f"r{number}", timestamp=1763662284.5, duration=1.0, ttft=0.1, cancelled=False,
+            completion_tokens=30, prompt_tokens=100, prompt_cached_tokens=0, total_tokens=130, tokens_per_second=1.0,
+            metadata=Metadata(model_name=model.model, model_provider=model.provider)))
+"""
+
+
+def run(code, directory, *, check=True, **environ):
+    """Run a script in a fresh process; return its completed form."""
+    script = PRELUDE + textwrap.dedent(code)
+    environment = {"PATH": "", "HOME": str(directory), **environ}
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=directory, env=environment, timeout=120)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def test_install_starts_and_opens_nothing(tmp_path):
+    """Installing is free of side effects: no thread, no file, no catalog, no log library."""
+    done = run(
+        """
+        before = threading.active_count()
+        costmeter.install()
+        assert threading.active_count() == before
+        loaded = [name for name in ("genai_prices", "voice_prices", "structlog", "sqlite3") if name in sys.modules]
+        print(os.listdir("."), loaded)
+        """,
+        tmp_path,
+    )
+    assert done.stdout.strip() == "[] []"
+
+
+def test_a_script_meters_prices_and_delivers_by_itself(tmp_path):
+    """One line at the top of a script, and its usage is in SQLite when it ends, exactly priced."""
+    run(
+        """
+        costmeter.install()
+        from livekit.plugins import openai
+        use(openai.LLM(model="gpt-4o-mini", api_key="key-of-the-script"), 25)
+        """,
+        tmp_path,
+    )
+    with closing(sqlite3.connect(tmp_path / "costmeter.db")) as database:
+        rows = database.execute("select unit, cost, pricing_source, provider, key_owner from charges").fetchall()
+    assert len(rows) == 50
+    assert {row[:2] for row in rows} == {("input_tokens", "0.000015"), ("output_tokens", "0.000018")}
+    assert all(row[2].startswith("catalog:genai-prices@") for row in rows)
+    assert {row[3:] for row in rows} == {("openai", "unknown")}
+    assert list_segments(tmp_path / ".costmeter/spool") == []
+
+
+def test_the_same_configuration_gives_the_same_meter_and_another_is_refused(tmp_path):
+    """A second install is harmless, a contradicting one is an error."""
+    (tmp_path / "other.yaml").write_text("project: other\n")
+    done = run(
+        """
+        first = costmeter.install()
+        assert costmeter.install() is first
+        try:
+            costmeter.install("other.yaml")
+        except costmeter.ConfigError as error:
+            print(error)
+        """,
+        tmp_path,
+    )
+    assert "another configuration is installed already" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "projct: x\n",
+        "sinks: [{type: nowhere}]\n",
+        "sinks: [{type: sqlite}]\n",
+        "pricing: {rate_cards: [none.yaml]}\n",
+        "pricing: {catalogs: [nobody]}\n",
+    ],
+)
+def test_a_bad_configuration_raises_in_the_main_process(tmp_path, text):
+    """A worker does not start with a configuration that cannot be used, and says why."""
+    (tmp_path / "costmeter.yaml").write_text(text)
+    done = run("costmeter.install()", tmp_path, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "ConfigError" in last
+    assert ".yaml:1" in last or "none.yaml" in last
+
+
+def test_a_bad_configuration_in_a_job_loses_no_facts(tmp_path):
+    """A job logs what is wrong and spools; once the file is mended, shipping delivers it."""
+    (tmp_path / "costmeter.yaml").write_text("projct: x\n")
+    done = run(
+        """
+        multiprocessing.current_process().name = "job_proc"
+        costmeter.install()
+        from livekit.plugins import openai
+        use(openai.LLM(model="gpt-4o-mini", api_key="key-of-the-job"))
+        """,
+        tmp_path,
+    )
+    assert "bad configuration" in done.stderr
+    assert len(list_segments(tmp_path / ".costmeter/spool")) == 1
+    (tmp_path / "costmeter.yaml").write_text("project: x\n")
+    command = [sys.executable, "-m", "livekit_costmeter", "ship"]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    with closing(sqlite3.connect(tmp_path / "costmeter.db")) as database:
+        assert database.execute("select count(*) from charges").fetchone() == (2,)
+
+
+def test_a_summary_is_priced_and_says_what_it_does_not_know(tmp_path):
+    """Totals by component, model and owner, with the shares that are unpriced and estimated."""
+    done = run(
+        """
+        import json
+        meter = costmeter.install()
+        from livekit.plugins import openai
+        model = costmeter.owner(openai.LLM(model="gpt-4o-mini", api_key="a"), "acme")
+        use(model, 3)
+        use(openai.LLM(model="nobody-knows-this", api_key="a"))
+        summary = meter.summary()
+        print(json.dumps([[r.model, r.owner, r.records, {k: str(v) for k, v in r.cost.items()}] for r in summary.rows]))
+        print(summary.records, summary.unpriced_share, summary.estimated_share, summary.complete)
+        use(model)
+        print(meter.summary().records)
+        """,
+        tmp_path,
+    )
+    rows, shares, again = done.stdout.splitlines()
+    assert json.loads(rows) == [
+        ["gpt-4o-mini", "acme", 3, {"USD": "0.000099000000"}],
+        ["nobody-knows-this", "unknown", 1, {}],
+    ]
+    assert shares == "4 0.2500 0.0000 True"
+    assert again == "5"
