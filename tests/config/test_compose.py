@@ -156,8 +156,5 @@ def test_a_summary_is_priced_and_says_what_it_does_not_know(tmp_path):
         ["gpt-4o-mini", "acme", 3, {"USD": "0.000099000000"}],
         ["nobody-knows-this", "unknown", 1, {}],
     ]
-        ["gpt-4o-mini", "acme", 3, {"USD": "0.000099000000"}],
-        ["nobody-knows-this", "unknown", 1, {}],
-    ]
     assert shares == "4 0.2500 0.0000 True"
     assert again == "5"
