@@ -180,8 +180,27 @@ def build_sinks(config: Config) -> dict[str, Any]:
             kind: Any = find_sink(entry.type)
         except UnknownSink as error:
             raise config.error((*at, "type"), str(error)) from None
-        sinks[entry.name] = kind(_sink_options(config, kind, entry.options, at))
+        sinks[entry.name] = _sink(config, kind, entry.options, at)
     return sinks
+
+
+def _sink(config: Config, kind: Any, options: Any, at: tuple[str | int, ...]) -> Any:
+    from livekit_costmeter.config.passwords import Concealer, secrets_of
+    from livekit_costmeter.delivery.sinks import SinkError
+    from livekit_costmeter.delivery.sinks.discreet import DiscreetSink
+
+    secrets = secrets_of(options, config.document.expanded_at(at) if config.document else ())
+    if not secrets:
+        return kind(_sink_options(config, kind, options, at))
+    conceal = Concealer(secrets)
+    try:
+        accepted = _sink_options(config, kind, options, at)
+        return DiscreetSink(lambda: kind(accepted), conceal)
+    except ConfigError as error:
+        message = conceal(str(error))
+    except SinkError as error:
+        message = str(config.error(at, str(error)))
+    raise ConfigError(message)
 
 
 def _sink_options(config: Config, kind: Any, options: Any, at: tuple[str | int, ...]) -> Any:

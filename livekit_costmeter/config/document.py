@@ -2,7 +2,7 @@
 YAML files with positions, so that a mistake is reported with file, line and key path.
 
 Invariant: reading either returns plain data or raises one `ConfigError` that names the place and what is allowed; it
-quotes what stands in the file, never what an environment variable expanded to.
+quotes what stands in the file, never what an environment variable expanded to, nor what looks like a key.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+
+from livekit_costmeter.config.passwords import mask_keys
 
 if TYPE_CHECKING:
     import yaml
@@ -38,6 +40,12 @@ class Document:
     data: Any = field(repr=False)
     lines: Mapping[Location, int]
     digest: str
+    expanded: Mapping[Location, Sequence[str]] = field(repr=False)
+
+    def expanded_at(self, at: Location) -> list[str]:
+        """Return what environment variables expanded to below a key path; paths of files are no secret."""
+        found = (texts for place, texts in self.expanded.items() if place[: len(at)] == at and place[-1] != "path")
+        return [text for texts in found for text in texts]
 
     def error(self, location: Location, message: str) -> ConfigError:
         """Return an error at a key path, or at its nearest parent that stands in the file."""
@@ -89,10 +97,10 @@ def read_document(path: Path, environ: Mapping[str, str] = os.environ) -> Docume
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {error.problem}") from None
+        raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {mask_keys(str(error.problem))}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
-    return Document(path, data, reader.lines, hashlib.sha256(raw).hexdigest()[:12])
+        raise ConfigError(f"{path}: not YAML: {mask_keys(str(error).splitlines()[0])}") from None
+    return Document(path, data, reader.lines, hashlib.sha256(raw).hexdigest()[:12], reader.expanded)
 
 
 class _Reader:
@@ -102,6 +110,7 @@ class _Reader:
         self._path = path
         self._environ = environ
         self.lines: dict[Location, int] = {}
+        self.expanded: dict[Location, list[str]] = {}
 
     def build(self, loader: yaml.SafeLoader, node: Any, at: Location) -> Any:
         self.lines.setdefault(at, node.start_mark.line + 1)
@@ -137,6 +146,8 @@ class _Reader:
                     f"{self._path}:{line}: {_key_path(at)}: environment variable {name} is not set "
                     f"(give a default with ${{{name}:-...}})"
                 )
+            if value != default:
+                self.expanded.setdefault(at, []).append(value)
             return value
 
         return _VARIABLE.sub(value_of, text)
@@ -152,7 +163,7 @@ def _decimal(text: str) -> Decimal | str:
 def _key_path(location: Location) -> str:
     path = ""
     for part in location:
-        path += f"[{part}]" if isinstance(part, int) else (f".{part}" if path else str(part))
+        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{mask_keys(part)}"
     return path
 
 

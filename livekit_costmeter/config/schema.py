@@ -13,17 +13,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-_SIZES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+from livekit_costmeter.records import parse_size
+
 _TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _ROOTS = ("job.metadata.", "room.name", "room.metadata.", "participant.attributes.", "agent.name")
 _FINGERPRINT = re.compile(r"[0-9a-f]{12}\Z")
-
-
-def _size(value: Any) -> Any:
-    match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", str(value))
-    if match is None or match.group(2).upper() not in _SIZES:
-        raise ValueError("expected a size such as 512MiB or 1GiB")
-    return int(match.group(1)) * _SIZES[match.group(2).upper()]
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def _seconds(value: Any) -> Any:
@@ -41,7 +36,7 @@ def _path(value: Any) -> Any:
     return value
 
 
-Size = Annotated[int, BeforeValidator(_size)]
+Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 ContextPath = Annotated[str, BeforeValidator(_path)]
 Text = Annotated[str, Field(min_length=1)]
@@ -76,6 +71,8 @@ class Key(_Section):
         if self.fingerprint is not None and not _FINGERPRINT.match(self.fingerprint):
             # Not quoted: it may be a key that somebody pasted here.
             raise ValueError("fingerprint is 12 hex digits; `costmeter keys fingerprint` prints it")
+        if self.env is not None and not _VARIABLE.match(self.env):
+            raise ValueError("env is the name of an environment variable")
         return self
 
 

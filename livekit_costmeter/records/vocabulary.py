@@ -7,6 +7,7 @@ are `Decimal`; no float touches them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,6 +63,7 @@ PARENT_UNIT: Mapping[str, str] = {
 
 UNKNOWN = "unknown"
 PLATFORM = "platform"
+_SIZES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _MONEY = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _COST_STEP = Decimal("1e-12")
 _QUANTITY_STEP = Decimal("1e-9")
@@ -88,6 +90,18 @@ def round_cost(value: Decimal) -> Decimal:
 def round_quantity(value: Decimal) -> Decimal:
     """Round a quantity half-even to 9 places."""
     return value.quantize(_QUANTITY_STEP, context=_MONEY)
+
+
+def parse_size(value: object) -> int:
+    """Read a size in bytes: a number, or text such as `512MiB` or `1GB`.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", str(value))
+    if match is None or match.group(2).upper() not in _SIZES:
+        raise ValueError("expected a size such as 512MiB or 1GiB")
+    return int(match.group(1)) * _SIZES[match.group(2).upper()]
 
 
 def decimal_text(value: Decimal) -> str:

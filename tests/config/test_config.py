@@ -165,3 +165,11 @@ def test_the_example_is_what_init_writes_and_it_is_valid():
     assert (EXAMPLES / "costmeter.yaml").read_text() == template.read_text()
     config = load(EXAMPLES / "costmeter.yaml", {})
     assert [sink.type for sink in config.sinks] == ["sqlite"]
+
+
+def test_the_sinks_of_the_example_are_valid_too(tmp_path):
+    """The sinks that the commented example mentions can be taken as they stand."""
+    text = (EXAMPLES / "costmeter.yaml").read_text()
+    path = write(tmp_path / "c.yaml", text.replace("  # - {type:", "  - {type:"))
+    sinks = build_sinks(load(path, {}))
+    assert sorted(sinks) == ["jsonl", "sqlite", "stdout"]

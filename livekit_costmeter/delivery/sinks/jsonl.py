@@ -22,13 +22,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import from_json
 
 from livekit_costmeter.delivery.sinks import RetryableError, SinkError
 from livekit_costmeter.log import log
-from livekit_costmeter.records import Charge, InvalidRecord, charge_json, parse_charge
+from livekit_costmeter.records import Charge, InvalidRecord, charge_json, parse_charge, parse_size
 
 _WINDOW = 32 << 20
 _REMEMBERED = 100_000
@@ -45,7 +46,7 @@ class JsonlSink:
 
         model_config = ConfigDict(extra="forbid")
         path: Path
-        max_bytes: int = Field(default=256 << 20, ge=1)
+        max_bytes: Annotated[int, BeforeValidator(parse_size)] = Field(default=256 << 20, ge=1)
         keep: int | None = Field(default=None, ge=1)
 
     def __init__(self, options: Options) -> None:
