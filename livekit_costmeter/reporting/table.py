@@ -231,7 +231,9 @@ def _bars(shares: Sequence[Decimal | None]) -> RenderableType:
     from rich.progress_bar import ProgressBar
 
     completed = [int(EXACT.multiply(share or Decimal(0), Decimal(1000))) for share in shares]
-    return Group(*(ProgressBar(total=1000, completed=part, width=_BAR_WIDTH) for part in completed))
+    # A full bar is no finished task; it looks like the others.
+    style = {"complete_style": "cyan", "finished_style": "cyan", "style": "bright_black"}
+    return Group(*(ProgressBar(total=1000, completed=part, width=_BAR_WIDTH, **style) for part in completed))
 
 
 def _period(report: Report) -> str | None:
