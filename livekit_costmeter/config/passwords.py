@@ -18,13 +18,14 @@ _SHORTEST = 4
 """Shorter ones would blank out half of every message, and guard nothing."""
 _IN_URL = re.compile(r"://[^/\s:@]*:(.+)@")
 _IN_PAIRS = re.compile(r"(?:password|passwd|pwd|secret|token|api_?key)\s*=\s*('[^']*'|[^&;\s]+)", re.IGNORECASE)
-_LIKE_A_KEY = re.compile(r"(?=[^\s'\"]*\d)[^\s'\"]{17,}")
-"""Long and with a digit: no key of ours is, and every provider's is."""
+_WORD = re.compile(r"[\w+=.~-]{16,}")
+_LIKE_A_KEY = re.compile(r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{16,}")
+"""Sixteen letters and digits without a break: no name of ours or of a model has them, and every provider's key has."""
 
 
 def mask_keys(text: str) -> str:
     """Blank out what looks like a provider's key that was pasted into a configuration file."""
-    return _LIKE_A_KEY.sub(_MASK, text)
+    return _WORD.sub(lambda word: _MASK if _LIKE_A_KEY.search(word[0]) else word[0], text)
 
 
 def secrets_of(options: Mapping[str, Any], expanded: Iterable[str]) -> set[str]:

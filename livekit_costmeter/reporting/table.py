@@ -232,8 +232,19 @@ def _bars(shares: Sequence[Decimal | None]) -> RenderableType:
 
     completed = [int(EXACT.multiply(share or Decimal(0), Decimal(1000))) for share in shares]
     # A full bar is no finished task; it looks like the others.
-    style = {"complete_style": "cyan", "finished_style": "cyan", "style": "bright_black"}
-    return Group(*(ProgressBar(total=1000, completed=part, width=_BAR_WIDTH, **style) for part in completed))
+    return Group(
+        *(
+            ProgressBar(
+                total=1000,
+                completed=part,
+                width=_BAR_WIDTH,
+                style="bright_black",
+                complete_style="cyan",
+                finished_style="cyan",
+            )
+            for part in completed
+        )
+    )
 
 
 def _period(report: Report) -> str | None:
