@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -59,7 +60,10 @@ class _Line:
     "--keep", type=click.Path(file_okay=False), help="Keep configuration, spool and ledger in this directory."
 )
 def demo(keep: str | None) -> None:
-    """Run a three-turn call with a barge-in on this machine, and show what it cost."""
+    """Run a call on this machine and show what it cost.
+
+    Three turns with a barge-in: real plugins, simulated providers, no account.
+    """
     try:
         import livekit.plugins.cartesia
         import livekit.plugins.deepgram
@@ -71,7 +75,7 @@ def demo(keep: str | None) -> None:
         lines, charges = asyncio.run(_run(directory))
     _show(lines, charges)
     if keep:
-        click.echo(f"\nkept in {keep}; look around with: cd {keep} && costmeter report", err=True)
+        click.echo(f"\nkept in {keep}; look around with: cd {shlex.quote(keep)} && costmeter report", err=True)
 
 
 @contextmanager
@@ -82,7 +86,7 @@ def _directory(keep: str | None) -> Iterator[Path]:
         return
     path = Path(keep)
     if path.exists() and any(path.iterdir()):
-        raise ConfigError(f"{keep}: not empty")
+        raise ConfigError(f"{path}: not empty")
     path.mkdir(parents=True, exist_ok=True)
     yield path
 
@@ -144,14 +148,9 @@ async def _call(meter: Any, providers: Any, say: Any) -> Any:
 
 
 def _charges(config: Path) -> list[Charge]:
-    from livekit_costmeter.cli.options import open_ledger
+    from livekit_costmeter.cli.options import find_ledger
 
-    ledger = open_ledger(str(config), None)
-    ledger.open()
-    try:
-        return list(ledger.read(None, None))
-    finally:
-        ledger.close()
+    return list(find_ledger(str(config), None).read())
 
 
 _LIVEKIT_NAMES: Mapping[tuple[str, str], tuple[str, str]] = {
@@ -181,10 +180,11 @@ def _show(lines: list[_Line], charges: list[Charge]) -> None:
     table = Table(
         title="One call, seen three times", title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0)
     )
+    # Folded where the terminal is narrow: a number that is cut would be a wrong number.
     for name in ("", "unit", "owner of the key"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("provider's ledger", "LiveKit reports", "costmeter", "cost USD"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for line in lines:
         table.add_row(*_cells(line))
     console.print(table)

@@ -1,15 +1,20 @@
 """
 `costmeter report`, `export` and `tail`: reading a ledger.
 
-Invariant: these only read; an unpriced or estimated share is always shown.
+Invariant: these only read; an unpriced or estimated share is always shown, and a ledger that is not there is an error,
+never a sum of nothing.
 """
 
 from __future__ import annotations
 
+import os
+import secrets
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import click
 
@@ -17,8 +22,8 @@ from livekit_costmeter import reporting
 from livekit_costmeter.cli.options import (
     Instant,
     config_option,
+    find_ledger,
     format_option,
-    open_ledger,
     period_options,
     sink_option,
 )
@@ -28,15 +33,32 @@ from livekit_costmeter.records import Charge
 _BY = f"any of {', '.join(reporting.DIMENSIONS)}, label:NAME"
 
 
+def _dimensions(_ctx: click.Context, _param: click.Parameter, value: str) -> list[str]:
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    try:
+        for name in names:
+            reporting.dimension(name)
+    except reporting.UnknownDimension as error:
+        raise click.BadParameter(str(error)) from None
+    return names
+
+
 @click.command()
-@click.option("--by", default="component,model,owner", show_default=True, help=f"Group by {_BY}.")
+@click.option(
+    "--by",
+    default="component,model,owner",
+    show_default=True,
+    metavar="NAMES",
+    callback=_dimensions,
+    help=f"Group by {_BY}; separated by commas, nothing for the total alone.",
+)
 @period_options
 @format_option("text", "json", "csv")
 @click.option("--strict", is_flag=True, help="Exit with 1 if anything is unpriced.")
 @sink_option
 @config_option
 def report(
-    by: str,
+    by: list[str],
     since: datetime | None,
     until: datetime | None,
     form: str,
@@ -45,11 +67,7 @@ def report(
     config_path: str | None,
 ) -> None:
     """Sum up what was spent."""
-    names = [name.strip() for name in by.split(",") if name.strip()]
-    try:
-        found = reporting.build_report(_charges(config_path, sink_name, since, until), names, since, until)
-    except reporting.UnknownDimension as error:
-        raise click.UsageError(f"--by: {error}") from None
+    found = reporting.build_report(_charges(config_path, sink_name, since, until), by, since, until)
     if form == "json":
         click.echo(reporting.report_json(found))
     elif form == "csv":
@@ -72,19 +90,51 @@ def _print(found: Any) -> None:
 @click.command()
 @period_options
 @format_option("jsonl", "json", "csv")
-@click.option("-o", "--output", type=click.File("w", encoding="utf-8", atomic=True), default="-", help="File to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    default="-",
+    help="Write here instead of stdout; replaced only when everything is written.",
+)
 @sink_option
 @config_option
 def export(
     since: datetime | None,
     until: datetime | None,
     form: str,
-    output: Any,
+    output: str,
     sink_name: str | None,
     config_path: str | None,
 ) -> None:
     """Write every charge of a period."""
-    reporting.write_export(_charges(config_path, sink_name, since, until), form, output)
+    charges = _charges(config_path, sink_name, since, until)
+    with _destination(output) as stream:
+        reporting.write_export(charges, form, stream)
+
+
+@contextmanager
+def _destination(output: str) -> Iterator[TextIO]:
+    if output == "-":
+        yield sys.stdout
+        return
+    path = Path(output).resolve()
+    if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
+        with path.open("w", encoding="utf-8") as stream:
+            yield stream
+        return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with draft.open("x", encoding="utf-8") as stream:
+            yield stream
+        if path.exists():
+            draft.chmod(path.stat().st_mode)
+        os.replace(draft, path)  # noqa: PTH105 - what it does has a name of its own
+    except FileNotFoundError as error:
+        raise ConfigError(f"{output}: {error.strerror}") from None
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @click.command()
@@ -93,25 +143,20 @@ def export(
 @config_option
 def tail(since: datetime | None, sink_name: str | None, config_path: str | None) -> None:
     """Follow charges as they are booked, until interrupted."""
-    ledger = open_ledger(config_path, sink_name)
-    ledger.open()
+    ledger = find_ledger(config_path, sink_name)
     try:
+        if ledger.absence:
+            click.echo(f"costmeter: {ledger.absence}; waiting", err=True)
         for charge in reporting.follow(ledger, since):
             click.echo(reporting.charge_line(charge))
     except KeyboardInterrupt:
         return
-    finally:
-        ledger.close()
 
 
 def _charges(
     config_path: str | None, sink_name: str | None, since: datetime | None, until: datetime | None
 ) -> Iterator[Charge]:
-    if since is not None and until is not None and since >= until:
-        raise ConfigError(f"--until ({until:%Y-%m-%dT%H:%MZ}) must be later than --since ({since:%Y-%m-%dT%H:%MZ})")
-    ledger = open_ledger(config_path, sink_name)
-    ledger.open()
-    try:
-        yield from ledger.read(since, until)
-    finally:
-        ledger.close()
+    ledger = find_ledger(config_path, sink_name)
+    if ledger.absence:
+        raise ConfigError(ledger.absence)
+    return ledger.read(since, until)

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import click
 
-from livekit_costmeter.cli.options import Instant, config_option, format_option, open_ledger, sink_option
+from livekit_costmeter.cli.options import Instant, config_option, find_ledger, format_option, sink_option
 from livekit_costmeter.config import load
 from livekit_costmeter.records import Component, decimal_text
 
@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 @click.group()
 def prices() -> None:
-    """Look up prices."""
+    """Look up prices, and find what has none."""
 
 
 @prices.command()
@@ -112,7 +112,10 @@ def check(models: Sequence[str], component: str, form: str, sink_name: str | Non
 @format_option("text", "json", "csv")
 @config_option
 def coverage(installed_only: bool, unpriced: bool, form: str, config_path: str | None) -> None:
-    """Say for each model that LiveKit's plugins declare whether it can be priced, in what unit, from which source."""
+    """Say which models of LiveKit's plugins can be priced.
+
+    One line for each model that a plugin declares: in what unit it is priced and from which source, or why not.
+    """
     from livekit_costmeter.pricing.coverage import coverage as cover
 
     found = [row for row in cover(_book(config_path)) if row.installed or not installed_only]
@@ -169,41 +172,34 @@ def _component_of(unit: str) -> str:
 
 
 def _in_ledger(config_path: str | None, sink_name: str | None) -> Iterable[tuple[str, str, str]]:
-    ledger = open_ledger(config_path, sink_name)
-    ledger.open()
-    try:
-        seen = {
+    ledger = find_ledger(config_path, sink_name)
+    if ledger.absence:
+        click.echo(f"costmeter: {ledger.absence}", err=True)
+        return []
+    return sorted(
+        {
             (charge.component, charge.reported_provider or charge.provider, charge.reported_model or charge.model)
-            for charge in ledger.read(None, None)
+            for charge in ledger.read()
         }
-    finally:
-        ledger.close()
-    return sorted(seen)
+    )
 
 
 def _print(rows: Sequence[Row], form: str, nothing: str) -> None:
+    if not rows:
+        click.echo(f"costmeter: {nothing}", err=True)
     if form == "json":
-        click.echo(json.dumps(rows, indent=1))
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     elif form == "csv" and rows:
         writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    elif not rows:
-        click.echo(nothing, err=True)
-    elif form == "text":
+    elif rows:
         _table(rows)
 
 
 def _table(rows: Sequence[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    if sys.stdout.isatty():
-        table = Table(*rows[0], box=None, header_style="bold")
-        for row in rows:
-            table.add_row(*(str(value or "") for value in row.values()))
-        Console().print(table)
-        return
+    # On a narrow terminal a line wraps as a whole: columns cut to fit would hide what the row is about.
     widths = {name: max(len(name), *(len(str(row[name] or "")) for row in rows)) for name in rows[0]}
-    for row in ({name: name for name in rows[0]}, *rows):
-        click.echo("  ".join(f"{row[name] or '':<{width}}" for name, width in widths.items()).rstrip())
+    for number, row in enumerate(({name: name for name in rows[0]}, *rows)):
+        line = "  ".join(f"{row[name] or '':<{width}}" for name, width in widths.items()).rstrip()
+        click.echo(click.style(line, bold=True) if number == 0 else line)

@@ -36,9 +36,9 @@ def init(path: str) -> None:
 @click.command()
 @config_option
 def check(config_path: str | None) -> None:
-    """Check the configuration, the spool, every sink, and what can be metered here.
+    """Check the configuration, the spool, the sinks and the taps.
 
-    Exits with 1 if a sink does not answer or something cannot be seen.
+    Exits with 1 if the spool cannot be written, a sink does not answer, or something in LiveKit cannot be metered.
     """
     config = load(config_path)
     findings = [*_configuration(config), *_spool(config), *_sinks(config), *_taps()]
@@ -54,8 +54,9 @@ Finding = tuple[str, bool, str]
 
 
 def _configuration(config: Config) -> list[Finding]:
-    from livekit_costmeter.config.compose import rate_cards
+    from livekit_costmeter.config.compose import check_prices, rate_cards
 
+    check_prices(config)
     cards = rate_cards(config)
     secret = (
         f"{SECRET_VARIABLE} is set" if os.environ.get(SECRET_VARIABLE) else "a file in the spool, for this host only"
@@ -70,9 +71,13 @@ def _configuration(config: Config) -> list[Finding]:
 def _spool(config: Config) -> list[Finding]:
     from livekit_costmeter.delivery import pending
 
-    waiting = pending(config.spool_directory)
+    directory = config.spool_directory
+    place = next(path for path in (directory, *directory.parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return [("spool", False, f"{directory}: {place} is no directory that can be written")]
+    waiting = pending(directory)
     age = "" if waiting.oldest_age is None else f", the oldest for {waiting.oldest_age:.0f} s"
-    return [("spool", True, f"{config.spool_directory}: {waiting.records} records wait ({waiting.bytes} bytes{age})")]
+    return [("spool", True, f"{directory}: {waiting.records} records wait ({waiting.bytes} bytes{age})")]
 
 
 def _sinks(config: Config) -> list[Finding]:

@@ -14,38 +14,48 @@ import click
 from livekit_costmeter.cli.options import config_option
 from livekit_costmeter.config import load
 
+_TROUBLES = {
+    "rejected": "records set aside in dead/",
+    "corrupt": "damaged lines",
+    "gaps": "missing records",
+    "stalled": "segments that could not be worked on",
+}
+
 
 @click.command()
 @config_option
-@click.option("--wait", default=2.0, show_default=True, help="Seconds to wait for another shipper to finish.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    help="Seconds to wait for another shipper to finish.",
+)
 def ship(config_path: str | None, wait: float) -> None:
     """Price and deliver everything that waits in the spool.
 
-    Exits with 1 if a sink could not take its share; what it is owed stays in the spool.
+    Exits with 1 if a sink could not take its share (what it is owed stays in the spool), or if records were refused,
+    damaged or missing.
     """
-    from livekit_costmeter.config.compose import build_shipper
+    from livekit_costmeter.config.compose import build_shipper, check_prices
 
     config = load(config_path)
+    check_prices(config)
     with _progress() as report:
         shipment = build_shipper(config, progress=report).ship_once(wait=wait)
     if shipment.busy:
         click.echo(f"costmeter: another process ships {config.spool_directory}", err=True)
         return
     _tell(shipment)
-    if shipment.still_owed:
+    if shipment.still_owed or any(getattr(shipment, trouble) for trouble in _TROUBLES):
         sys.exit(1)
 
 
 def _tell(shipment: Any) -> None:
     taken = ", ".join(f"{name} {rows}" for name, rows in shipment.sinks.items())
     click.echo(f"shipped {shipment.records} records, {shipment.charges} charges (rows taken: {taken})", err=True)
-    for count, what in (
-        (shipment.rejected, "records set aside in dead/"),
-        (shipment.torn, "torn last lines of killed processes (never acknowledged to anyone)"),
-        (shipment.corrupt, "damaged lines"),
-        (shipment.gaps, "missing records"),
-    ):
-        if count:
+    for name, what in (*_TROUBLES.items(), ("torn", "torn last lines of killed processes (acknowledged to nobody)")):
+        if count := getattr(shipment, name):
             click.echo(f"costmeter: {count} {what}", err=True)
     for sink, reason in shipment.still_owed.items():
         click.echo(f"costmeter: {sink} is still owed: {reason}", err=True)

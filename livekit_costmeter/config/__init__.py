@@ -60,7 +60,13 @@ class Config:
 
 
 def find(explicit: str | os.PathLike[str] | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the file to read: the argument, `$COSTMETER_CONFIG`, `./costmeter.yaml`, or None for built-in settings."""
+    """Return the file to read: the argument, `$COSTMETER_CONFIG`, `./costmeter.yaml`, or None for built-in settings.
+
+    Raises:
+        ConfigError: The argument is empty, as from a script's unset variable.
+    """
+    if explicit == "":
+        raise ConfigError("the configuration file was given as an empty text")
     named = explicit or environ.get(CONFIG_VARIABLE)
     if named:
         return Path(named).absolute()

@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
 Location = tuple[str | int, ...]
 _Model = TypeVar("_Model", bound=BaseModel)
+_DEEPEST = 40
+_LARGEST = 300_000
+_EXPECTED = {
+    "string_type": "expected text",
+    "list_type": "expected a list",
+    "tuple_type": "expected a list",
+    "dict_type": "expected a mapping of keys",
+    "model_type": "expected a mapping of keys",
+    "path_type": "expected a path",
+}
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -53,7 +63,7 @@ class Document:
         while known and known not in self.lines:
             known = known[:-1]
         where = f"{self.path}:{self.lines.get(known, 1)}"
-        key = _key_path(location)
+        key, message = _key_path(location), mask_keys(message)
         return ConfigError(f"{where}: {key}: {message}" if key else f"{where}: {message}")
 
     def validate(self, model: type[_Model], data: Any = None, at: Location = ()) -> _Model:
@@ -85,22 +95,31 @@ def read_document(path: Path, environ: Mapping[str, str] = os.environ) -> Docume
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or 'cannot be read'}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}:{_line_at(raw, error.start)}: not UTF-8 text") from None
     reader = _Reader(path, environ)
     try:
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
-            data = {} if node is None else reader.build(loader, node, ())
+            data = None if node is None else reader.build(loader, node, ())
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {mask_keys(str(error.problem))}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {mask_keys(str(error).splitlines()[0])}") from None
-    return Document(path, data, reader.lines, hashlib.sha256(raw).hexdigest()[:12], reader.expanded)
+        line = _line_at(raw, len(text[: getattr(error, "position", 0)].encode()))
+        raise ConfigError(f"{path}:{line}: not YAML: {mask_keys(str(error).splitlines()[0])}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}:1: nested too deeply") from None
+    return Document(
+        path, {} if data is None else data, reader.lines, hashlib.sha256(raw).hexdigest()[:12], reader.expanded
+    )
+
+
+def _line_at(raw: bytes, offset: int) -> int:
+    return raw.count(b"\n", 0, offset) + 1
 
 
 class _Reader:
@@ -112,7 +131,16 @@ class _Reader:
         self.lines: dict[Location, int] = {}
         self.expanded: dict[Location, list[str]] = {}
 
+    def _refuse(self, node: Any, at: Location, message: str) -> ConfigError:
+        where = f"{self._path}:{node.start_mark.line + 1}"
+        return ConfigError(f"{where}: {_key_path(at)}: {message}" if at else f"{where}: {message}")
+
     def build(self, loader: yaml.SafeLoader, node: Any, at: Location) -> Any:
+        # An alias may stand inside itself, or multiply what it stands for.
+        if len(at) > _DEEPEST:
+            raise self._refuse(node, at[:1], "nested too deeply")
+        if len(self.lines) > _LARGEST:
+            raise self._refuse(node, at[:1], f"more than {_LARGEST} values")
         self.lines.setdefault(at, node.start_mark.line + 1)
         if node.id == "mapping":
             return self._mapping(loader, node, at)
@@ -121,19 +149,28 @@ class _Reader:
         if node.tag == "tag:yaml.org,2002:float":
             # The digits as written: no float touches money.
             return _decimal(node.value)
-        value = loader.construct_object(node)
+        value = self._scalar(loader, node, at)
         return self._expand(value, at) if isinstance(value, str) else value
+
+    def _scalar(self, loader: yaml.SafeLoader, node: Any, at: Location) -> Any:
+        try:
+            return loader.construct_object(node)
+        except (ValueError, AttributeError):  # what PyYAML lets through for `2026-13-45` and the like
+            kind = node.tag.rpartition(":")[2]
+            raise self._refuse(node, at, f"not a valid {kind} (quote it if it is text)") from None
 
     def _mapping(self, loader: yaml.SafeLoader, node: Any, at: Location) -> dict[Any, Any]:
         loader.flatten_mapping(node)
         result: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node)
-            place = (*at, str(key))
+            if key_node.id != "scalar":
+                raise self._refuse(key_node, at, "a key must be plain text")
+            key = str(self._scalar(loader, key_node, at))
+            place = (*at, key)
             if key in result:
-                raise ConfigError(f"{self._path}:{key_node.start_mark.line + 1}: {_key_path(place)}: stands here twice")
+                raise self._refuse(key_node, place, "stands here twice")
             self.lines[place] = key_node.start_mark.line + 1
-            result[str(key)] = self.build(loader, value_node, place)
+            result[key] = self.build(loader, value_node, place)
         return result
 
     def _expand(self, text: str, at: Location) -> str:
@@ -174,6 +211,8 @@ def _message(model: type[BaseModel], location: Location, problem: Any) -> str:
         return f"unknown key{allowed}"
     if problem["type"] == "missing":
         return f"missing{allowed}"
+    if problem["type"] in _EXPECTED:
+        return _EXPECTED[problem["type"]]
     text = str(problem["msg"]).removeprefix("Value error, ")
     return text[:1].lower() + text[1:]
 

@@ -11,7 +11,12 @@ from contextlib import closing
 
 import pytest
 
+from livekit_costmeter.config import load
+from livekit_costmeter.config.compose import build_shipper, build_spool
 from livekit_costmeter.delivery import list_segments
+from livekit_costmeter.records import usage_json
+
+USED = {"input_tokens": "3"}
 
 PRELUDE = """
 import multiprocessing, os, sys, threading, logging
@@ -158,3 +163,38 @@ def test_a_summary_is_priced_and_says_what_it_does_not_know(tmp_path):
     ]
     assert shares == "4 0.2500 0.0000 True"
     assert again == "5"
+
+
+def test_a_rate_card_that_breaks_later_delays_and_loses_nothing(tmp_path):
+    """Usage waits in the spool until the card is mended, and is then priced by it."""
+    (tmp_path / "costmeter.yaml").write_text("pricing: {rate_cards: [rates.yaml]}\n")
+    card = "name: x\nrates: [{provider: openai, model: gpt-4o, unit: input_tokens, price: '2'}]\n"
+    (tmp_path / "rates.yaml").write_text(card)
+    config = load(tmp_path / "costmeter.yaml")
+    spool = build_spool(config)
+    spool.append(usage_json({"at": 1, "component": "llm", "provider": "openai", "model": "gpt-4o", "quantities": USED}))
+    spool.close()
+    (tmp_path / "rates.yaml").write_text("name: [")
+    assert build_shipper(config).ship_once().stalled == 1
+    (tmp_path / "rates.yaml").write_text(card)
+    assert build_shipper(config).ship_once().deleted == 1
+    with closing(sqlite3.connect(tmp_path / "costmeter.db")) as database:
+        assert database.execute("select cost from charges").fetchall() == [("6",)]
+
+
+def test_a_summary_does_without_prices_where_there_are_none(tmp_path):
+    """What keeps prices away raises nothing into the agent, and no record is missing from later summaries."""
+    (tmp_path / "rates.yaml").write_text("name: x\nrates: [{provider: p, model: m, unit: requests, price: '1'}]\n")
+    (tmp_path / "costmeter.yaml").write_text("pricing: {rate_cards: [rates.yaml]}\n")
+    done = run(
+        """
+        meter = costmeter.install()
+        from livekit.plugins import openai
+        open("rates.yaml", "w").write("name: [")
+        use(openai.LLM(model="gpt-4o-mini", api_key="a"), 3)
+        summary = meter.summary()
+        print(summary.records, summary.unpriced_share, summary.cost, "input_tokens" in summary.rows[0].quantities)
+        """,
+        tmp_path,
+    )
+    assert done.stdout.splitlines() == ["3 1.0000 {} True"]

@@ -61,7 +61,7 @@ def test_variables_expand_and_their_values_stay_out_of_sight(tmp_path):
         ("a: [\n", ": not YAML: "),
         ("- a\n", ":1: expected a mapping of keys"),
         ("project: a\nproject: b\n", ":2: project: stands here twice"),
-        ("project: 5\n", ":1: project: input should be a valid string"),
+        ("project: 5\n", ":1: project: expected text"),
         (
             "keys:\n  - {owner: a, env: B, fingerprnt: c}\n",
             ":2: keys[0].fingerprnt: unknown key (allowed: account, billed_by",
