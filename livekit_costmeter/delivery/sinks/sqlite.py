@@ -89,15 +89,15 @@ class SqliteSink:
             try:
                 self._connection = self._connect()
             except (sqlite3.Error, OSError) as error:
-                failure = self._failure(error)
+                # The switch to WAL does not wait for other connections by itself, so the waiting is done here.
+                if not _is_contention(error) or self._monotonic() > deadline:
+                    raise self._failure(error) from None
             else:
                 return
-            # The switch to WAL does not wait for other connections by itself, so the waiting is done here.
-            if not isinstance(failure, RetryableError) or self._monotonic() > deadline:
-                raise failure
             self._sleep(0.02)
 
     def _connect(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(
             self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
@@ -153,7 +153,7 @@ class SqliteSink:
     def _failure(self, error: Exception) -> SinkError:
         code = getattr(error, "sqlite_errorname", "SQLITE_CANTOPEN" if isinstance(error, OSError) else "")
         kind = RetryableError if code.startswith(_RETRYABLE) else SinkError
-        return kind(f"{self._path}: {error}")
+        return kind(f"{self._path}: {getattr(error, 'strerror', None) or error}")
 
     def check(self) -> str:
         """Open the file and count its rows."""
@@ -186,6 +186,10 @@ class SqliteSink:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _is_contention(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
