@@ -2,22 +2,59 @@
 Our log lines: structlog over the standard-library logger `livekit.costmeter`.
 
 Invariant: the worker's own logging set-up stays in charge, and structlog is imported only when the first line is
-logged, because its import alone is most of our start-up budget.
+logged, because its import alone is most of our start-up budget. On an event loop that import would hold up the call, so
+there it is left to a thread, which then logs the line as well.
 """
 
 from __future__ import annotations
 
+import contextvars
 import logging
-from collections.abc import MutableMapping
-from functools import cache
+import sys
+import threading
+from collections.abc import Callable, MutableMapping
+from functools import cache, partial
 from typing import Any
 
 LOGGER_NAME = "livekit.costmeter"
 
 
-@cache
 def log() -> Any:
     """Return the bound logger: `log().warning("segment adopted", segment=name)`."""
+    return _FromThread() if _would_block() else _logger()
+
+
+def _would_block() -> bool:
+    module = sys.modules.get("structlog")
+    if module is not None and not getattr(module.__spec__, "_initializing", False):
+        return False
+    # Who has not imported asyncio has no loop, and need not pay for it.
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+class _FromThread:
+    """The same logger, for as long as structlog is not there: each line is logged from a thread of its own."""
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        return partial(self._start, method)
+
+    def _start(self, method: str, event: str, **fields: Any) -> None:
+        if method == "exception":
+            method, fields = "error", {"exc_info": sys.exc_info(), **fields}
+        context = contextvars.copy_context()
+        line = partial(context.run, lambda: getattr(_logger(), method)(event, **fields))
+        threading.Thread(target=line, name="costmeter-log", daemon=True).start()
+
+
+@cache
+def _logger() -> Any:
     import structlog
 
     return structlog.wrap_logger(

@@ -157,7 +157,7 @@ def build_shipper(config: Config, progress: Any = None) -> Shipper:
 
     return Shipper(
         config.spool_directory,
-        rate=build_rate(config),
+        rate=_rate_when_loaded(config),
         sinks=build_sinks(config),
         fsync=config.settings.spool.fsync,
         max_bytes=config.settings.spool.max_bytes,
@@ -273,5 +273,27 @@ def build_rate(config: Config) -> Rate:
         from livekit_costmeter.pricing import rate as rate_record
 
         return rate_record(record, book())
+
+    return rate
+
+
+def _rate_when_loaded(config: Config) -> Rate:
+    """Return the shipper's pricing function: prices that cannot be loaded are no record's fault, so usage waits."""
+    from livekit_costmeter.delivery.rating import PricesUnavailable
+
+    @cache
+    def book() -> PriceBook:
+        prices = build_book(config)
+        prices.catalogs  # noqa: B018 - imports them
+        return prices
+
+    def rate(record: UsageRecord) -> Sequence[Charge]:
+        from livekit_costmeter.pricing import rate as rate_record
+
+        try:
+            prices = book()
+        except Exception as error:
+            raise PricesUnavailable(str(error)) from error
+        return rate_record(record, prices)
 
     return rate

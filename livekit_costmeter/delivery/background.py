@@ -75,10 +75,19 @@ class Background:
             self._notices.warning("shipping stopped; usage stays in the spool", error=repr(error))
 
     def _stand_by(self) -> bool:
-        while not self._lock.acquire():
+        while not self._acquired():
             if self._stopping.wait(_STANDBY):
                 return False
         return True
+
+    def _acquired(self) -> bool:
+        try:
+            return self._lock.acquire()
+        except OSError as error:
+            # A disk that refuses now may not refuse later, and nobody starts these threads again.
+            reason = error.strerror or str(error)
+            self._notices.warning("the spool cannot be locked, shipping waits", reason=reason)
+            return False
 
     def _ship(self, custody: Custody) -> None:
         wakes = [threading.Event() for _ in custody.couriers]

@@ -19,7 +19,7 @@ from livekit_costmeter.delivery.backlog import list_segments, segment_path
 from livekit_costmeter.delivery.courier import Courier
 from livekit_costmeter.delivery.files.acks import ack_path
 from livekit_costmeter.delivery.notices import Notices
-from livekit_costmeter.delivery.rating import Rating, RatingCounts, SegmentState
+from livekit_costmeter.delivery.rating import PricesUnavailable, Rating, RatingCounts, SegmentState
 
 
 class Custody:
@@ -66,13 +66,16 @@ class Custody:
         return sorted(self._states.values(), key=lambda state: state.name)
 
     def rate(self, state: SegmentState, limit: int | None = None) -> RatingCounts:
-        """Rate what is new in a segment; a disk that refuses is logged, and the next call tries again."""
+        """Rate what is new in a segment; a disk or prices that refuse are logged, and the next call tries again."""
         try:
             return self._rating.advance(state, limit)
         except FileNotFoundError:
             self._forget(state.name)
         except OSError as error:
             self._notices.warning("charges cannot be written, rating waits", reason=error.strerror or str(error))
+            return RatingCounts(stalled=True)
+        except PricesUnavailable as error:
+            self._notices.warning("no prices can be read, rating waits", reason=str(error))
             return RatingCounts(stalled=True)
         return RatingCounts()
 

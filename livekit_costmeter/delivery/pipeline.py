@@ -19,8 +19,8 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING
 
 from livekit_costmeter.delivery.files.locks import ShipLock, watch_forks
+from livekit_costmeter.delivery.notices import Notices
 from livekit_costmeter.delivery.spool import Cursor, Spool
-from livekit_costmeter.log import log
 
 if TYPE_CHECKING:
     from livekit_costmeter.delivery.shipper import Shipper
@@ -68,7 +68,9 @@ class Pipeline:
         self._sleep = sleep
         self._shipper: Shipper | None = None
         self._worker: threading.Thread | None = None
+        self._starting = threading.Lock()
         self._stopping = threading.Event()
+        self._notices = Notices(monotonic=monotonic)
         watch_forks(self)
 
     def append(self, body: bytes) -> str | None:
@@ -90,12 +92,15 @@ class Pipeline:
     def after_fork(self) -> None:
         """Forget, in a forked child, threads that only the parent has."""
         self._shipper = self._worker = None
-        self._stopping = threading.Event()
+        self._starting, self._stopping = threading.Lock(), threading.Event()
 
     def _start(self, work: Callable[[], None]) -> None:
-        # Making a shipper loads sinks and prices, so it is not done on the loop that calls us.
-        self._worker = threading.Thread(target=_careful, args=(work,), name="costmeter", daemon=True)
-        self._worker.start()
+        with self._starting:
+            if self._worker is not None:  # another thread's loop appended first as well
+                return
+            # Making a shipper loads sinks and prices, so it is not done on the loop that calls us.
+            self._worker = threading.Thread(target=self._careful, args=(work,), name="costmeter", daemon=True)
+            self._worker.start()
         # Unlike atexit, this also runs in the child processes of multiprocessing, which LiveKit's jobs are.
         Finalize(None, self.close, exitpriority=_EXIT_PRIORITY)
 
@@ -104,12 +109,13 @@ class Pipeline:
         self._shipper.start()
 
     def _ship_slices(self) -> None:
-        lock = ShipLock(self._spool.directory)
-        shipper: Shipper | None = None
         while not self._stopping.wait(self._slice_every):
-            if lock.is_free() and self._waiting():
-                shipper = shipper or self._make_shipper()
-                shipper.ship_own(self._spool.segments)
+            self._careful(self._ship_slice)
+
+    def _ship_slice(self) -> None:
+        if ShipLock(self._spool.directory).is_free() and self._waiting():
+            self._shipper = self._shipper or self._make_shipper()
+            self._shipper.ship_own(self._spool.segments)
 
     def close(self) -> None:
         """Close the segment and stop shipping after a last pass, within the deadline; called as the process ends."""
@@ -128,7 +134,7 @@ class Pipeline:
         loop, shipped = asyncio.get_running_loop(), asyncio.Event()
 
         def flush() -> None:
-            _careful(self._flush)
+            self._careful(self._flush)
             with suppress(RuntimeError):  # the loop did not wait for us and is closed
                 loop.call_soon_threadsafe(shipped.set)
 
@@ -151,14 +157,13 @@ class Pipeline:
             if shipment.busy or shipment.still_owed:
                 return
 
+    def _careful(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self._notices.warning("usage stays in the spool for the next shipper", error=repr(error))
+
     def _waiting(self) -> list[str]:
         from livekit_costmeter.delivery.backlog import segment_path
 
         return [name for name in self._spool.segments if segment_path(self._spool.directory, name).exists()]
-
-
-def _careful(work: Callable[[], None]) -> None:
-    try:
-        work()
-    except Exception as error:
-        log().warning("usage stays in the spool for the next shipper", error=repr(error))

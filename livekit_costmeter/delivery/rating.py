@@ -25,8 +25,14 @@ from livekit_costmeter.delivery.notices import Notices
 from livekit_costmeter.records import Charge, UsageRecord, parse_usage
 
 Rate = Callable[[UsageRecord], Sequence[Charge]]
+"""What prices a record. It raises `PricesUnavailable` where none could be priced now; all else is about this one."""
+
 _AT_ONCE = 500
 _FLAGS = os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC
+
+
+class PricesUnavailable(Exception):
+    """No price can be read now (a broken rate card, a catalog that is not installed): usage waits in the spool."""
 
 
 @dataclass(slots=True)
@@ -50,7 +56,7 @@ class SegmentState:
 
 @dataclass(slots=True)
 class RatingCounts:
-    """What one stretch of rating did; `stalled` says that the disk refused the charges."""
+    """What one stretch of rating did; `stalled` says that the disk refused the charges, or that prices are away."""
 
     records: int = 0
     charges: int = 0
@@ -134,6 +140,7 @@ class Rating:
         Raises:
             FileNotFoundError: The segment is gone.
             OSError: The disk refused the charges; nothing is lost, the next call starts where this one did.
+            PricesUnavailable: Likewise, for want of prices.
         """
         counts = RatingCounts()
         if state.final:
@@ -201,6 +208,8 @@ class Rating:
         try:
             record = parse_usage(payload)
             charges = self.rate(record)
+        except PricesUnavailable:
+            raise
         except Exception as error:
             counts.dead += 1
             reason = f"{type(error).__name__}: {error}"[:500]

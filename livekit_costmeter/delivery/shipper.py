@@ -37,8 +37,8 @@ class Shipment:
     """What one pass did.
 
     `sinks` counts rows per sink, `still_owed` says per sink why it does not have everything, `stalled` counts segments
-    that could not be read or whose charges the disk refused, and `busy` says that another shipper holds the directory
-    and nothing was done.
+    that could not be read or rated (the disk refused the charges, no prices could be read), and `busy` says that
+    another shipper holds the directory and nothing was done.
     """
 
     records: int = 0

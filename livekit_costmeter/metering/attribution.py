@@ -18,11 +18,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from livekit_costmeter.log import log
 from livekit_costmeter.metering.hooks.internals import api_key_of
 from livekit_costmeter.records import PLATFORM, UNKNOWN, Owner
 
 SECRET_VARIABLE = "COSTMETER_SECRET"  # noqa: S105 - a variable's name
-_KEY_VARIABLES = ("_KEY", "_TOKEN", "_SECRET")
+_VENDORS = """ANTHROPIC ASSEMBLYAI ASYNCAI AZURE_OPENAI BASETEN BLAND CAMB CARTESIA CEREBRAS COMETAPI DEEPGRAM DEEPSEEK
+ELEVEN FIREWORKS FISH GEMINI GLADIA GNANI GOOGLE GRADIUM GROQ HUME INWORLD LETTA LIVEKIT LIVEKIT_INFERENCE LMNT MINIMAX
+MISTRAL MOONSHOT MURF NEBIUS NEUPHONIC NVIDIA OPENAI OPENROUTER OVHCLOUD PERPLEXITY PHONIC RESEMBLE RESPEECHER RIME
+SAMBANOVA SARVAM SIMPLISMART SLNG SMALLEST SONIOX SPEECHIFY SPEECHMATICS SPITCH TELNYX TOGETHER ULTRAVOX UPLIFTAI XAI"""
+_KEY_VARIABLES = (
+    *(f"{vendor}_API_KEY" for vendor in _VENDORS.split()),
+    *("AZURE_OPENAI_AD_TOKEN", "AZURE_SPEECH_KEY", "CLOVA_STT_SECRET_KEY", "FAL_KEY", "OCTOAI_TOKEN"),
+    *("LIVEKIT_API_SECRET", "LIVEKIT_INFERENCE_API_SECRET", "RTZR_CLIENT_SECRET"),
+)
+"""What plugins fall back to. No other variable says whose key it is: a customer's may lie in the environment too."""
 _ENVIRONMENT_AGE = 1.0
 """Seconds for which the environment is taken as read: going through it costs more than a record."""
 OWNER_MARK = "_livekit_costmeter_owner"
@@ -99,7 +109,7 @@ class KeyRing:
     def owner_of(self, component: Any, provider: str) -> Owner:
         """Return the owner of the key that the component holds now."""
         key = api_key_of(component)
-        key_id = None if key is None else fingerprint(self._secret(), key)
+        key_id = None if key is None else self._fingerprint(key)
         mark = getattr(component, OWNER_MARK, None)
         if mark is not None:
             return Owner(mark, key_id, self._account_of(mark))
@@ -109,6 +119,14 @@ class KeyRing:
         if key is not None and self._is_from_environment(key):
             return Owner(PLATFORM, key_id)
         return Owner(UNKNOWN, key_id)
+
+    def _fingerprint(self, key: str) -> str | None:
+        try:
+            return fingerprint(self._secret(), key)
+        except OSError as error:
+            # The disk that refuses the secret will refuse the record too, and that one waits in memory.
+            log().warning("no secret for fingerprints, records do without", error=error.strerror or str(error))
+            return None
 
     def _account_of(self, owner: str) -> str | None:
         return next((rule.account for rule in self._rules if rule.owner == owner and rule.account), None)
@@ -127,7 +145,6 @@ class KeyRing:
     def _is_from_environment(self, key: str) -> bool:
         now = self._monotonic()
         if now >= self._read_again:
-            # Every plugin falls back to a variable of its own; their names all end like this.
-            self._keys = frozenset(value for name, value in self._environ.items() if name.endswith(_KEY_VARIABLES))
+            self._keys = frozenset(filter(None, map(self._environ.get, _KEY_VARIABLES)))
             self._read_again = now + _ENVIRONMENT_AGE
         return key in self._keys

@@ -97,6 +97,8 @@ class Identities:
         return identity
 
     def _resolve(self, component: Any, event: Any, kind: str, provider: str, model: str) -> Identity:
+        # Plugins report the host of their address with the credentials that stand before it.
+        provider = provider.rpartition("@")[2]
         label = getattr(event, "label", None) or getattr(component, "label", "") or ""
         identity = self._identify(kind, provider, model, label)
         owner = self._keys.owner_of(component, identity.provider)

@@ -64,7 +64,7 @@ class CostMeter:
         self._delivery = delivery
         self._identities = Identities(identify, keys)
         self._scopes = Scopes(rules, privacy)
-        self._streams = StreamMeter(self._stream_used, clock=clock)
+        self._streams = StreamMeter(self._stream_used, context=internals.listening_context, clock=clock)
         self._speech = SpeechMeter(self._speech_used, clock=clock)
         self._rate = rate
         self._totals: Totals | None = None
@@ -127,17 +127,19 @@ class CostMeter:
             reading = read(event)
             if reading is None:
                 return
-            component = reading.component
+            component, worker = reading.component, internals.component_behind(emitter)
             if component == "tts":
                 if internals.repeats_inner_stream():
                     return
                 if (stream := internals.reporting_stream()) is not None:
                     reading = self._speech.reported(stream, reading)
-            elif component == "stt" and event.streamed:
+            elif component == "stt" and event.streamed and worker is emitter:
+                # A realtime session transcribes what it was given anyway; there is no stream of its own to count.
                 reading = _without_stream_seconds(reading)
                 if reading is None:
                     return
-            self._record(internals.component_behind(emitter), event, reading, None)
+                self._streams.transcribed(emitter)
+            self._record(worker, event, reading, None)
         except Exception as error:
             self._failed(error)
 
@@ -189,10 +191,10 @@ class CostMeter:
         self._record(internals.component_of(stream), None, reading, None)
 
     def _stream_used(self, stream: Any, reading: Reading, total: dict[str, str] | None) -> None:
-        self._record(internals.component_of(stream), None, reading, total)
+        self._guarded(lambda: self._record(internals.component_of(stream), None, reading, total))
 
     def _record(self, component: Any, event: Any, reading: Reading, total: dict[str, str] | None) -> None:
-        kind, quantities, basis, operation_id, at, duration, outcome, complete = reading
+        kind, quantities, basis, operation_id, at, duration, outcome, complete, attributes = reading
         scope, agent, speech_id = self._scopes.current()
         identity = self._identities.identity(component, event, kind)
         fields = {
@@ -213,6 +215,8 @@ class CostMeter:
             fields["speech_id"] = speech_id
         if agent is not None:
             fields["agent"] = agent
+        if attributes is not None:
+            fields["attributes"] = attributes
         # The larger half of a record is the same from event to event: it is encoded once and spliced in.
         body = identity.encoded_with(scope.current(), scope.account_is_fixed) + b"," + usage_json(fields)[1:]
         record_id = self._delivery.append(body)

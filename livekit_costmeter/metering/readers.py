@@ -23,6 +23,7 @@ class Reading(NamedTuple):
     outcome: str = "completed"
     complete: bool = True
     """The operation ends here, so its total is `quantities`."""
+    attributes: Mapping[str, Any] | None = None
 
 
 def read(event: Any) -> Reading | None:

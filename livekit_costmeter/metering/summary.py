@@ -7,11 +7,12 @@ is said (`complete`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
+from livekit_costmeter.log import log
 from livekit_costmeter.records import Charge, UsageRecord, parse_usage
 
 _KEPT_SESSIONS = 1000
@@ -61,13 +62,13 @@ class _Tally:
     unpriced: int = 0
     estimated: int = 0
 
-    def add(self, charges: Iterable[Charge]) -> None:
-        lines = list(charges)
+    def add(self, record: UsageRecord, lines: Sequence[Charge]) -> None:
         self.records += 1
-        self.unpriced += any(line.cost is None for line in lines)
-        self.estimated += any(line.quantity_basis in ("estimated", "lower_bound") for line in lines)
+        self.unpriced += not lines or any(line.cost is None for line in lines)
+        self.estimated += any(basis in ("estimated", "lower_bound") for basis in record.basis.values())
+        for unit, quantity in record.quantities.items():
+            self.quantities[unit] = self.quantities.get(unit, Decimal(0)) + quantity
         for line in lines:
-            self.quantities[line.unit] = self.quantities.get(line.unit, Decimal(0)) + line.quantity
             if line.cost is not None and line.currency is not None:
                 self.cost[line.currency] = self.cost.get(line.currency, Decimal(0)) + line.cost
 
@@ -83,6 +84,7 @@ class Totals:
         self._rate = rate
         self._process: dict[_Key, _Tally] = {}
         self._sessions: dict[str, dict[_Key, _Tally]] = {}
+        self._has_failed = False
 
     def summary(self, session_id: str | None) -> Summary:
         """Return the totals of one session, or of the process."""
@@ -93,11 +95,20 @@ class Totals:
     def _fold(self) -> None:
         for line in self._readback.new():
             record = parse_usage(line)
-            charges = list(self._rate(record))
+            charges = self._charges(record)
             key = (record.component, record.provider, record.model, record.key_owner)
-            self._process.setdefault(key, _Tally()).add(charges)
+            self._process.setdefault(key, _Tally()).add(record, charges)
             if record.session_id is not None:
-                self._of_session(record.session_id).setdefault(key, _Tally()).add(charges)
+                self._of_session(record.session_id).setdefault(key, _Tally()).add(record, charges)
+
+    def _charges(self, record: UsageRecord) -> list[Charge]:
+        try:
+            return list(self._rate(record))
+        except Exception as error:
+            if not self._has_failed:
+                log().warning("a summary does without prices", error=type(error).__name__)
+            self._has_failed = True
+            return []
 
     def _of_session(self, session_id: str) -> dict[_Key, _Tally]:
         tallies = self._sessions.setdefault(session_id, {})

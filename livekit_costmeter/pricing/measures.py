@@ -72,7 +72,9 @@ def measure_of(unit: str) -> str:
     return TOKENS if unit.endswith("_tokens") else unit
 
 
-def plan(offers: Offers, component: str, units: Sequence[str], used: frozenset[str]) -> tuple[Step, ...]:
+def plan(
+    offers: Offers, component: str, units: Sequence[str], used: frozenset[str], *, without_tokens: bool = False
+) -> tuple[Step, ...]:
     """Decide for every unit of a record how it is billed.
 
     Args:
@@ -80,8 +82,11 @@ def plan(offers: Offers, component: str, units: Sequence[str], used: frozenset[s
         component: `stt`, `llm`, ...
         units: The record's units, in the order of their lines.
         used: Those of them that are not zero.
+        without_tokens: The operation ended and its provider reported no token: what is billed in tokens is unknown.
     """
     bill = _bill(offers, component, units, used)
+    if without_tokens and bill is not None and bill.measures == (TOKENS,):
+        return tuple(Step(unit, "unpriced", "unpriced:unit") for unit in units)
     layers = _layers(offers, bill.measures if bill else ())
     return tuple(_step(unit, bill, layers) or Step(unit, "unpriced", "unpriced:" + _reason(offers)) for unit in units)
 

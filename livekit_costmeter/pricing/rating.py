@@ -63,7 +63,8 @@ def rate(record: UsageRecord, book: PriceBook) -> list[Charge]:
     offers = book.offers(Query.of(record), at)
     units = tuple(sorted(record.quantities, key=UNIT_ORDER.__getitem__))
     used = frozenset(unit for unit in units if record.quantities[unit])
-    steps = _remembered_plan(_ByIdentity(offers), record.component, units, used)
+    without_tokens = bool(record.attributes) and record.attributes.get("tokens") == "unreported"
+    steps = _remembered_plan(_ByIdentity(offers), record.component, units, used, without_tokens)
     billed_by = _billed_by(record.key_owner, offers.identity.provider, book.billed_by)
     return [_charge(record, line, step, offers.identity, billed_by) for line, step in enumerate(steps)]
 
@@ -85,9 +86,9 @@ class _ByIdentity:
 
 @lru_cache(maxsize=8192)
 def _remembered_plan(
-    key: _ByIdentity, component: str, units: tuple[str, ...], used: frozenset[str]
+    key: _ByIdentity, component: str, units: tuple[str, ...], used: frozenset[str], without_tokens: bool
 ) -> tuple[Step, ...]:
-    return plan(key.offers, component, units, used)
+    return plan(key.offers, component, units, used, without_tokens=without_tokens)
 
 
 def _charge(record: UsageRecord, line: int, step: Step, identity: Identity, billed_by: BilledBy) -> Charge:

@@ -55,3 +55,16 @@ def test_background_and_a_single_pass_do_not_meet(fill, make_shipper, until):
     until(lambda: shipper.lock.held)
     fill(1)
     assert shipper.ship_once(wait=0).busy
+
+
+def test_background_outlives_a_disk_that_refuses_its_lock(fill, make_shipper, directory, rows, expected, until, caplog):
+    """Nobody starts the threads again, so they wait until the directory can be written."""
+    directory.write_text("a file where the directory should be")
+    sink = MemorySink()
+    shipper = make_shipper(sinks={"ledger": sink}, interval=0.02)
+    shipper.start()
+    until(lambda: "cannot be locked" in caplog.text)
+    directory.unlink()
+    ids = fill(2)
+    until(lambda: len(sink.charges) == 4)
+    assert rows(sink) == expected(ids)

@@ -158,3 +158,33 @@ def test_readback_returns_each_record_once(make_pipeline, rates):
     second = pipeline.append(rates.body())
     assert [json.loads(line)["id"] for line in readback.new()] == [second]
     assert readback.complete
+
+
+def test_job_goes_on_shipping_after_a_slice_has_failed(make_pipeline, rates, until, caplog):
+    """A disk or a configuration that refuses once costs one slice, not all that follow."""
+    sink = MemorySink()
+    pipeline = make_pipeline(sink, is_job=True, slice_every=0.02)
+    make_shipper, pipeline._make_shipper = pipeline._make_shipper, lambda: 1 / 0
+    pipeline.append(rates.body())
+    until(lambda: "ZeroDivisionError" in caplog.text)
+    pipeline._make_shipper = make_shipper
+    until(lambda: len(sink.charges) == 2)
+    assert caplog.text.count("ZeroDivisionError") == 1
+
+
+def test_threads_that_append_first_at_once_start_one_shipper(make_pipeline, rates):
+    """With several loops in one process, each may be the first to append."""
+    pipeline = make_pipeline(MemorySink())
+    together = threading.Barrier(16)
+
+    def append():
+        together.wait(10)
+        pipeline.append(rates.body())
+
+    threads = [threading.Thread(target=append) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pipeline._worker.join(10)
+    assert len(pipeline.made) == 1

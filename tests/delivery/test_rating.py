@@ -5,6 +5,7 @@ import os
 
 from livekit_costmeter.delivery import list_segments
 from livekit_costmeter.delivery.backlog import segment_path
+from livekit_costmeter.delivery.rating import PricesUnavailable
 from livekit_costmeter.delivery.sinks.memory import MemorySink
 
 
@@ -39,7 +40,7 @@ def test_unreadable_usage_goes_to_the_dead_letters(make_spool, rates, make_shipp
 
 
 def test_rating_that_raises_keeps_the_usage(fill, make_shipper, directory, rates, rows, expected):
-    """A broken rate card costs no usage: the record waits among the dead letters."""
+    """A record that cannot be priced is kept among the dead letters, and holds up no other."""
     ids = fill(3)
 
     def rate(record):
@@ -138,3 +139,19 @@ def test_charges_that_cannot_be_written_wait(fill, make_shipper, directory, rows
     charges.rmdir()
     assert shipper.ship_once().stalled == 0
     assert rows(sink) == expected(ids)
+
+
+def test_usage_waits_while_no_prices_can_be_read(fill, make_shipper, directory, rates, rows, expected, caplog):
+    """What keeps all prices away is no record's fault: none is set aside, and all are rated once it is mended."""
+    ids, sink = fill(3), MemorySink()
+
+    def rate(_record):
+        raise PricesUnavailable("rates.yaml: not YAML")
+
+    shipment = make_shipper(rate=rate, sinks={"ledger": sink}).ship_once()
+    assert (shipment.stalled, shipment.rejected, shipment.deleted) == (1, 0, 0)
+    assert "rates.yaml: not YAML" in caplog.text
+    assert not (directory / "dead").exists()
+    make_shipper(sinks={"ledger": sink}).ship_once()
+    assert rows(sink) == expected(ids)
+    assert list_segments(directory) == []

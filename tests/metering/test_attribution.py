@@ -72,6 +72,19 @@ def test_a_key_from_the_plugins_own_variable_is_the_platforms():
     assert ring(environ={"HOME": KEY}).owner_of(openai.LLM(api_key=KEY), "openai").name == "unknown"
 
 
+def test_a_customers_key_in_the_environment_is_not_the_platforms():
+    """Only the variables that plugins fall back to say whose key it is; any other may hold a customer's."""
+    environ = {"OPENAI_API_KEY": "mine", "ACME_OPENAI_API_KEY": KEY, "CRM_TOKEN": KEY}
+    assert ring(environ=environ).owner_of(openai.LLM(api_key=KEY), "openai").name == "unknown"
+
+
+def test_a_disk_that_refuses_the_secret_costs_the_fingerprint_only(tmp_path):
+    """The record goes on to the spool, which keeps it in memory for as long as the same disk refuses."""
+    (tmp_path / "spool").write_text("a file where the directory should be")
+    keys = KeyRing((), secret=lambda: deployment_secret(tmp_path / "spool", {}), environ={"OPENAI_API_KEY": KEY})
+    assert keys.owner_of(openai.LLM(api_key=KEY), "openai") == Owner("platform", None)
+
+
 def test_cloud_credentials_take_an_explicit_owner():
     """A component without a static key is owned by mark or by its provider's rule."""
     component = type("Keyless", (), {})()

@@ -11,6 +11,7 @@ from livekit.agents import Agent, AgentSession
 from livekit.agents import llm as lk_llm
 from livekit.agents import tts as lk_tts
 from livekit.agents.utils import http_context
+from livekit.agents.voice import agent_activity
 from livekit.plugins import cartesia, deepgram, openai
 
 from livekit_costmeter import owner
@@ -19,6 +20,10 @@ from livekit_costmeter.testing import CallDriver, ChatScript, Fault, LoopbackPro
 from livekit_costmeter.testing.audio import tone
 
 SECRET = b"a secret of the tests"
+
+
+class Listener(Agent):
+    """An agent that keeps the id it is given."""
 
 
 def components(providers, *, llm_key="key-llm", stt_key="key-stt", tts_key="key-tts"):
@@ -192,3 +197,44 @@ async def test_batch_transcription_reports_its_own_unit(meter, delivery, model):
     (record,) = delivery.records
     assert Decimal(record["quantities"]["audio_seconds"]) == Decimal("1.5")
     assert seconds in (Decimal(0), Decimal("1.5"))
+
+
+async def test_a_session_within_another_ones_tool_is_its_own(meter, delivery):
+    """Tasks of the inner session inherit the outer one's activity; their usage is the inner one's all the same."""
+    async with LoopbackProviders() as providers, CallDriver(**components(providers)) as outer:
+        meter.attach(outer.session, account="outer")
+
+        async def tool():
+            agent_activity._AgentActivityContextVar.set(outer.session._activity)
+            inner = CallDriver(**components(providers))
+            async with inner:
+                meter.attach(inner.session, account="inner")
+                await inner.turn()
+
+        await asyncio.create_task(tool())
+        accounts = {(record["component"], record["account"]) for record in delivery.records}
+    assert accounts == {("llm", "inner"), ("tts", "inner"), ("stt", "inner")}
+
+
+async def test_after_a_handoff_the_new_agent_is_the_one_that_listens(meter, delivery):
+    """A tool's handoff opens the next stream in a task of the agent and speech before it; it belongs to neither."""
+    async with LoopbackProviders() as providers:
+        parts = components(providers)
+        second = Listener(instructions="Be brief.", id="second", stt=components(providers)["stt"])
+        async with CallDriver(**parts, agent=Listener(instructions="Be brief.", id="first")) as call:
+            handle = call.session.say("Let me hand you over.")
+            activity = call.session._activity
+
+            async def tool():
+                agent_activity._AgentActivityContextVar.set(activity)
+                agent_activity._SpeechHandleContextVar.set(handle)
+                call.session.update_agent(second)
+
+            await handle
+            await asyncio.create_task(tool())
+            await call.session._update_activity_atask
+            call.microphone.speak(0.5)
+            await call.microphone.spoken()
+    last = [record for record in delivery.records if record["component"] == "stt"][-1]
+    assert last["agent"] == "second"
+    assert "speech_id" not in last

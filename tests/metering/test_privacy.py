@@ -61,3 +61,12 @@ def test_accounts_of_plain_digits_stay_apart():
     """An account number is a name; only an international phone number in it is masked."""
     assert privacy().account("15551234567") == "15551234567"
     assert privacy().account("+15551234567") == "+*********67"
+
+
+def test_without_a_secret_a_number_is_masked():
+    """A disk that refuses the secret behind hashes costs neither the record nor the caller's privacy."""
+
+    def refused():
+        raise OSError("the disk is full")
+
+    assert Privacy("hash", secret=refused).text("call of +4915112345678") == "call of +***********78"

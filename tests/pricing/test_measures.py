@@ -215,3 +215,22 @@ def test_every_reason_for_no_price_is_documented():
         "error",
     }
     assert all(len(text.split()) > 4 for text in UNPRICED_REASONS.values())
+
+
+@pytest.mark.parametrize("provider", ["api.openai.com", "mine.openai.azure.com"])
+def test_a_transcription_whose_tokens_nobody_reported_has_no_price(record, lines, shipped, provider):
+    """Its tokens are on the bill and unknown, so its cost is unknown: neither free nor an estimate by the second."""
+    units = {"audio_seconds": 4, "connection_seconds": 4}
+    silent = record("stt", provider, "gpt-4o-transcribe", **units, attributes={"tokens": "unreported"})
+    charges = lines(silent, shipped)
+    assert {charge.cost for charge in charges.values()} == {None}
+    assert {charge.pricing_source for charge in charges.values()} == {"unpriced:unit"}
+    window = lines(record("stt", provider, "gpt-4o-transcribe", **units), shipped)
+    assert {charge.pricing_status for charge in window.values()} == {"free"}
+
+
+def test_seconds_are_billed_whether_tokens_were_reported_or_not(record, lines, shipped):
+    """What is billed by the second has its price also where a provider reports no tokens."""
+    units = {"audio_seconds": 4, "connection_seconds": 4}
+    marked = record("stt", "deepgram", "nova-3", **units, attributes={"tokens": "unreported"})
+    assert lines(marked, shipped)["audio_seconds"].cost > 0

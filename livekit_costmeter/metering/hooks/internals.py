@@ -37,8 +37,8 @@ _path_of: dict[type, Callable[[Any], Any]] = {}
 """Where plugins keep the key. Options come first: the gateway's client holds a token that changes with every request.
 Never `repr` what holds it."""
 
-
 _scope: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_scope", default=None)
+_around: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_around", default=None)
 _sending: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_sending", default=None)
 _reporting: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_reporting", default=None)
 _on_top_of_stream: contextvars.ContextVar[bool] = contextvars.ContextVar("livekit_costmeter_inner", default=False)
@@ -144,11 +144,13 @@ def _tap_stream_behind_chunks(_observer: Observer, original: Any) -> Any:
 
 def _tap_session_start(observer: Observer, original: Any) -> Any:
     async def start(self: Any, *args: Any, **kwargs: Any) -> Any:
-        token = _scope.set(observer.session_starting(self))
+        # Started from a tool of another session, its tasks inherit that session's activity: it is not theirs.
+        around, token = _around.set(_task_variables()[0].get(None)), _scope.set(observer.session_starting(self))
         try:
             return await original(self, *args, **kwargs)
         finally:
             _scope.reset(token)
+            _around.reset(around)
 
     return start
 
@@ -207,25 +209,38 @@ def repeats_inner_stream() -> bool:
 
 
 @functools.cache
-def _task_variables() -> tuple[Callable[[None], Any], ...]:
+def _task_variables() -> tuple[contextvars.ContextVar[Any], ...]:
     found = (find(module, name) for module, name in _TASK_VARIABLES)
     # One that this LiveKit lacks is one that nothing has set.
-    return tuple((variable or contextvars.ContextVar("absent")).get for variable in found)
+    return tuple(variable or contextvars.ContextVar("absent") for variable in found)
 
 
 def current_task() -> tuple[Any, Any, Any, Any]:
-    """Return what the running task works for, each or None.
+    """Return the agent activity, the speech handle, the scope of the `start` that led here and the job, or Nones."""
+    activity_variable, speech_variable, job_variable = _task_variables()
+    activity = activity_variable.get(None)
+    scope = _scope.get()
+    if activity is not None and scope is not None and activity is _around.get():
+        return None, None, scope, job_variable.get(None)
+    return activity, speech_variable.get(None), scope, job_variable.get(None)
 
-    The agent activity (with `.session` and `.agent`), the speech handle (with `.id`), the scope of the session whose
-    `start` led here, and the job context.
-    """
-    activity, speech, job = _task_variables()
-    return activity(None), speech(None), _scope.get(), job(None)
+
+def listening_context() -> contextvars.Context:
+    """Copy the running task's context for a recognition stream: the agent that listens now, and no speech."""
+    # A stream that a handoff opens is opened by a task of the agent and the speech before it, and outlives both.
+    context = contextvars.copy_context()
+    activity_variable, speech_variable, _ = _task_variables()
+    context.run(speech_variable.set, None)
+    activity = current_task()[0]
+    listener = getattr(activity and activity.session, "_activity", None)
+    if listener is not None:
+        context.run(activity_variable.set, listener)
+    return context
 
 
 def current_job() -> Any:
     """Return the job context of the running task, or None."""
-    return _task_variables()[2](None)
+    return _task_variables()[2].get(None)
 
 
 def component_behind(emitter: Any) -> Any:
@@ -267,6 +282,17 @@ def _text_at(component: Any, path: Callable[[Any], Any]) -> str | None:
 def linked_participant(session: Any) -> Any:
     """Return the remote participant whom the session listens to, or None."""
     return getattr(getattr(session, "_room_io", None), "linked_participant", None)
+
+
+def pushed_text(stream: Any) -> str:
+    """Return all the text that a synthesis stream was given."""
+    return getattr(stream, "_pushed_text", "")
+
+
+def tokens_under_way(stream: Any) -> bool:
+    """Tell whether a recognition stream holds usage with tokens that LiveKit has not looked at yet."""
+    waiting = getattr(getattr(stream, "_event_ch", None), "_queue", ())
+    return any(getattr(getattr(event, "recognition_usage", None), "input_tokens", 0) for event in list(waiting))
 
 
 def component_of(stream: Any) -> Any:
