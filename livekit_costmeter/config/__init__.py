@@ -59,7 +59,7 @@ class Config:
         return self.document.error(location, message) if self.document else ConfigError(f"built-in: {message}")
 
 
-def find(explicit: str | os.PathLike[str] | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+def find(explicit: str | os.PathLike[str] | None, environ: Mapping[str, str] | None = None) -> Path | None:
     """Return the file to read: the argument, `$COSTMETER_CONFIG`, `./costmeter.yaml`, or None for built-in settings.
 
     Raises:
@@ -67,19 +67,21 @@ def find(explicit: str | os.PathLike[str] | None, environ: Mapping[str, str] = o
     """
     if explicit == "":
         raise ConfigError("the configuration file was given as an empty text")
-    named = explicit or environ.get(CONFIG_VARIABLE)
+    named = explicit or (os.environ if environ is None else environ).get(CONFIG_VARIABLE)
     if named:
         return Path(named).absolute()
     default = Path.cwd() / DEFAULT_NAME
     return default if default.exists() else None
 
 
-def load(explicit: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+def load(explicit: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Config:
     """Read and validate the configuration.
 
     Raises:
         ConfigError: The first mistake, with file, line, key path and what is allowed.
     """
+    # Not a default value, which `help()` would print.
+    environ = os.environ if environ is None else environ
     path = find(explicit, environ)
     document = None if path is None else read_document(path, environ)
     if document is None:

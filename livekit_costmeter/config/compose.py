@@ -132,7 +132,7 @@ def _context_rules(config: Config) -> Any:
 def build_spool(config: Config) -> Spool:
     """Return the spool that this process appends to; nothing is opened yet."""
     from livekit_costmeter.delivery import Spool
-    from livekit_costmeter.metering.hooks.internals import livekit_version
+    from livekit_costmeter.metering.hooks.plugin import livekit_version
 
     header = {
         "config": config.digest,

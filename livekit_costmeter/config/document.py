@@ -82,7 +82,7 @@ class Document:
             raise self.error((*at, *location), _message(model, location, problem)) from None
 
 
-def read_document(path: Path, environ: Mapping[str, str] = os.environ) -> Document:
+def read_document(path: Path, environ: Mapping[str, str] | None = None) -> Document:
     """Read a YAML file; `${NAME}` and `${NAME:-default}` are expanded inside its texts.
 
     Raises:
@@ -97,7 +97,7 @@ def read_document(path: Path, environ: Mapping[str, str] = os.environ) -> Docume
         raise ConfigError(f"{path}: {error.strerror or 'cannot be read'}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}:{_line_at(raw, error.start)}: not UTF-8 text") from None
-    reader = _Reader(path, environ)
+    reader = _Reader(path, os.environ if environ is None else environ)
     try:
         loader = yaml.SafeLoader(text)
         try:

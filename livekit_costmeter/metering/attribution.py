@@ -57,14 +57,15 @@ def mark_owner(component: _Component, owner: str) -> _Component:
     return component
 
 
-def deployment_secret(directory: Path, environ: Mapping[str, str] = os.environ) -> bytes:
+def deployment_secret(directory: Path, environ: Mapping[str, str] | None = None) -> bytes:
     """Return the secret behind fingerprints: `COSTMETER_SECRET`, else a file made once in the spool directory.
 
     Args:
         directory: The spool directory; the file is `secret` in it, mode 0600, good for grouping on one host.
-        environ: Where the variable is looked up.
+        environ: Where the variable is looked up; the process's environment by default (not as a default value, which
+            `help()` would print).
     """
-    if given := environ.get(SECRET_VARIABLE):
+    if given := (os.environ if environ is None else environ).get(SECRET_VARIABLE):
         return given.encode()
     path = directory / "secret"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,14 +97,14 @@ class KeyRing:
         rules: Iterable[KeyRule] = (),
         *,
         secret: Callable[[], bytes],
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rules = tuple(rules)
         self._secret = secret
-        self._environ = environ
+        self._environ = os.environ if environ is None else environ
         self._monotonic = monotonic
-        self._keys: frozenset[str] = frozenset()
+        self._keys: frozenset[int] = frozenset()
         self._read_again = -math.inf
 
     def owner_of(self, component: Any, provider: str) -> Owner:
@@ -133,7 +134,7 @@ class KeyRing:
 
     def _rule_for(self, key: str | None, key_id: str | None, provider: str) -> KeyRule | None:
         if key is None:
-            return next((rule for rule in self._rules if rule.provider == provider), None)
+            return next((rule for rule in self._rules if (rule.provider or "").lower() == provider), None)
         for rule in self._rules:
             if rule.fingerprint is not None and rule.fingerprint == key_id:
                 return rule
@@ -145,6 +146,7 @@ class KeyRing:
     def _is_from_environment(self, key: str) -> bool:
         now = self._monotonic()
         if now >= self._read_again:
-            self._keys = frozenset(filter(None, map(self._environ.get, _KEY_VARIABLES)))
+            # By hash: good to find a key again, useless to find it out.
+            self._keys = frozenset(map(hash, filter(None, map(self._environ.get, _KEY_VARIABLES))))
             self._read_again = now + _ENVIRONMENT_AGE
-        return key in self._keys
+        return hash(key) in self._keys

@@ -28,13 +28,12 @@ class Identify(Protocol):
 class Identity:
     """The record fields of one component, and their JSON together with the context they were last used in."""
 
-    __slots__ = ("_account", "_context", "_encoded", "_fields")
+    __slots__ = ("_account", "_fields", "_last")
 
     def __init__(self, fields: dict[str, Any], account: str | None) -> None:
         self._fields = fields
         self._account = account
-        self._context: Mapping[str, Any] | None = None
-        self._encoded = b""
+        self._last: tuple[Mapping[str, Any] | None, bytes] = (None, b"")
 
     def encoded_with(self, context: Mapping[str, Any], account_is_fixed: bool) -> bytes:
         """Return the JSON of these fields and a context's, open at the end.
@@ -43,13 +42,15 @@ class Identity:
             context: A scope's fields; a scope that changes makes a new mapping.
             account_is_fixed: The context says whose account it is; otherwise the key's account does.
         """
-        if context is not self._context:
+        known, encoded = self._last
+        if known is not context:
             fields = {**self._fields, **context}
             if self._account is not None and not account_is_fixed:
                 fields["account"] = self._account
-            self._encoded = usage_json(fields)[:-1]
-            self._context = context
-        return self._encoded
+            encoded = usage_json(fields)[:-1]
+            # One assignment, because jobs in threads may share a component.
+            self._last = (context, encoded)
+        return encoded
 
 
 class _Known:

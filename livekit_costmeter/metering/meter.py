@@ -215,6 +215,8 @@ class CostMeter:
             fields["speech_id"] = speech_id
         if agent is not None:
             fields["agent"] = agent
+        if kind == "stt" and (language := internals.language_of(component)):
+            attributes = {**(attributes or {}), "language": language}  # several languages at once cost more
         if attributes is not None:
             fields["attributes"] = attributes
         # The larger half of a record is the same from event to event: it is encoded once and spliced in.

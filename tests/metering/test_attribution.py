@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import stat
 import threading
 
 import pytest
 from livekit.plugins import cartesia, deepgram, openai
 
+from livekit_costmeter.config import find, load
+from livekit_costmeter.config.document import read_document
 from livekit_costmeter.metering import KeyRing, KeyRule, deployment_secret, fingerprint, mark_owner
 from livekit_costmeter.records import Owner
 
@@ -89,7 +92,14 @@ def test_cloud_credentials_take_an_explicit_owner():
     """A component without a static key is owned by mark or by its provider's rule."""
     component = type("Keyless", (), {})()
     assert ring().owner_of(component, "aws") == Owner("unknown", None)
-    assert ring(KeyRule("cloud-team", provider="aws")).owner_of(component, "aws") == Owner("cloud-team", None)
+    for spelling in ("aws", "AWS"):
+        assert ring(KeyRule("cloud-team", provider=spelling)).owner_of(component, "aws") == Owner("cloud-team", None)
+
+
+def test_no_signature_shows_the_environment():
+    """What `help()` prints of our functions holds no value of a variable."""
+    for function in (KeyRing, deployment_secret, load, find, read_document):
+        assert "environ(" not in str(inspect.signature(function))
 
 
 def test_the_generated_secret_is_private_and_made_once(tmp_path):

@@ -238,3 +238,15 @@ async def test_after_a_handoff_the_new_agent_is_the_one_that_listens(meter, deli
     last = [record for record in delivery.records if record["component"] == "stt"][-1]
     assert last["agent"] == "second"
     assert "speech_id" not in last
+
+
+async def test_the_language_of_speech_recognition_is_kept(meter, delivery):
+    """A recogniser set to several languages costs more, so the record says which it was set to."""
+    async with LoopbackProviders() as providers:
+        parts = components(providers)
+        parts["stt"] = deepgram.STT(base_url=providers.deepgram_url, api_key="key-stt", language="multi")
+        async with CallDriver(**parts) as call:
+            await call.turn()
+    recognized = [record for record in delivery.records if record["component"] == "stt"]
+    assert {record["attributes"]["language"] for record in recognized} == {"multi"}
+    assert all("attributes" not in record for record in delivery.records if record["component"] == "llm")

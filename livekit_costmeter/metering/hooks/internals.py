@@ -71,7 +71,7 @@ def _tap_emit(observer: Observer, original: Any) -> Any:
 def _tap_push_frame(observer: Observer, original: Any) -> Any:
     def push_frame(self: Any, frame: Any) -> None:
         original(self, frame)
-        if _is_leaf_stream(self):
+        if _is_leaf(self, "livekit.agents.stt", "RecognizeStream"):
             observer.audio_pushed(self, frame.samples_per_channel / frame.sample_rate)
 
     return push_frame
@@ -79,7 +79,7 @@ def _tap_push_frame(observer: Observer, original: Any) -> Any:
 
 def _tap_recognize(observer: Observer, original: Any) -> Any:
     async def _main_task(self: Any) -> Any:
-        if not _is_leaf_stream(self):
+        if not _is_leaf(self, "livekit.agents.stt", "RecognizeStream"):
             return await original(self)
         observer.stream_opened(self)
         try:
@@ -94,8 +94,7 @@ def _tap_synthesis(_observer: Observer, original: Any) -> Any:
     async def _main_task(self: Any) -> Any:
         # Tasks that the plugin starts inherit this, so what they send can be told from other traffic. An adapter
         # sends nothing itself; the streams behind it set their own.
-        leaf = type(self)._metrics_monitor_task is find("livekit.agents.tts", "SynthesizeStream")._metrics_monitor_task
-        _sending.set(self if leaf else None)
+        _sending.set(self if _is_leaf(self, "livekit.agents.tts", "SynthesizeStream") else None)
         return await original(self)
 
     return _main_task
@@ -166,15 +165,12 @@ def _tap_server_run(observer: Observer, original: Any) -> Any:
     return run
 
 
-def _is_leaf_stream(stream: Any) -> bool:
+def _is_leaf(stream: Any, module: str, base: str) -> bool:
     # An adapter forwards to the streams of real providers and silences its own monitor.
-    base = _recognize_stream()
-    return type(stream)._metrics_monitor_task is base._metrics_monitor_task
+    return type(stream)._metrics_monitor_task is _base(module, base)._metrics_monitor_task
 
 
-@functools.cache
-def _recognize_stream() -> Any:
-    return find("livekit.agents.stt", "RecognizeStream")
+_base = functools.cache(find)
 
 
 TAPS: tuple[tuple[str, str, str, Callable[[Observer, Any], Any], str | None], ...] = (
@@ -196,11 +192,6 @@ TAPS: tuple[tuple[str, str, str, Callable[[Observer, Any], Any], str | None], ..
     ("livekit.agents", "AgentServer", "run", _tap_server_run, "when a worker starts and stops"),
 )
 """Module, class, function, tap, and what cannot be seen where it is missing (None: only newer versions have it)."""
-
-
-def livekit_version() -> str:
-    """Return the version of livekit-agents."""
-    return str(find("livekit.agents.version", "__version__") or "unknown")
 
 
 def repeats_inner_stream() -> bool:
@@ -293,6 +284,11 @@ def tokens_under_way(stream: Any) -> bool:
     """Tell whether a recognition stream holds usage with tokens that LiveKit has not looked at yet."""
     waiting = getattr(getattr(stream, "_event_ch", None), "_queue", ())
     return any(getattr(getattr(event, "recognition_usage", None), "input_tokens", 0) for event in list(waiting))
+
+
+def language_of(component: Any) -> str:
+    """Return the language that a speech-to-text component is set to, or an empty text."""
+    return str(getattr(getattr(component, "_opts", None), "language", None) or "")
 
 
 def component_of(stream: Any) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 
+from livekit_costmeter.metering.hooks.internals import find
+
 _PACKAGE = "livekit_costmeter"
 
 
@@ -22,3 +24,8 @@ def register_plugin(version: str) -> bool:
     kind = type("CostMeterPlugin", (Plugin,), {})
     Plugin.register_plugin(kind(_PACKAGE, version, _PACKAGE))
     return True
+
+
+def livekit_version() -> str:
+    """Return the version of livekit-agents."""
+    return str(find("livekit.agents.version", "__version__") or "unknown")
