@@ -46,11 +46,11 @@ def measure() -> Table:
     table = Table(title="Start: fresh processes, medians")
     for name in ("configuration", "import livekit.agents", "import and install", "added", "memory once priced"):
         table.add_column(name, justify="right")
-    with tempfile.TemporaryDirectory() as name:
-        file = Path(name) / "costmeter.yaml"
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as other:
+        file = Path(other) / "costmeter.yaml"
         file.write_text("project: bench\nsinks: [{type: sqlite, path: ./costmeter.db}]\n")
         for title, arguments in (("built-in", []), ("a YAML file", [str(file)])):
-            table.add_row(title, *_cells(arguments, name))
+            table.add_row(title, *_cells(arguments, empty))
     return table
 
 
