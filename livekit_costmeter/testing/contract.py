@@ -48,7 +48,7 @@ def check_sink(make_sink: Callable[[], SinkUnderTest], read_back: ReadBack | Non
         AssertionError: Names the rule that is broken.
     """
     bench = _Bench(make_sink, read_back or (lambda sink: sink.read(None, None)))
-    for rule in (_health, _empty, _fields, _repeats, _overlap, _first_stays, _reopens, _large, _closes):
+    for rule in (_health, _empty, _fields, _repeats, _overlap, _first_stays, _reopens, _large, _reads, _closes):
         rule(bench)
 
 
@@ -163,6 +163,13 @@ def _large(bench: _Bench) -> None:
         bench.write(sink, batch)
         bench.write(sink, batch[_LARGE // 2 :])
         bench.verify(sink, "a large batch is written whole")
+
+
+def _reads(bench: _Bench) -> None:
+    sink = bench.make_sink()
+    if getattr(sink, "readable", False):
+        # Reports read a ledger that nobody here writes to; opening it would create one.
+        bench.verify(sink, "a readable sink can be read without being opened")
 
 
 def _closes(bench: _Bench) -> None:

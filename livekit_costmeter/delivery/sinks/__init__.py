@@ -50,7 +50,8 @@ class Sink(Protocol):
     """A store for charges. Its class has a pydantic model `Options` (extra="forbid") and takes one in `__init__`.
 
     A sink that can be reported from sets `readable = True` and has `read(since, until) -> Iterator[Charge]`, both
-    instants optional, `until` exclusive, ordered by `at` or as written. It is used by one thread at a time.
+    instants optional, `until` exclusive, ordered by `at` or as written, without `open` and without creating anything.
+    It is used by one thread at a time.
     """
 
     def open(self) -> None:
