@@ -73,9 +73,9 @@ class Pipeline:
         self._notices = Notices(monotonic=monotonic)
         watch_forks(self)
 
-    def append(self, body: bytes) -> str | None:
+    def append(self, members: bytes, more: bytes = b"") -> str | None:
         """Append one record; see `Spool.append`. The first one in a process also starts what ships it."""
-        record_id = self._spool.append(body)
+        record_id = self._spool.append(members, more)
         if self._worker is None:
             self._start(self._ship_slices if self._is_job else self._ship_all)
         return record_id

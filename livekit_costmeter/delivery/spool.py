@@ -107,11 +107,12 @@ class Spool:
         self._wait = 0.0
         self._retry_at = 0.0
 
-    def append(self, body: bytes) -> str | None:
+    def append(self, members: bytes, more: bytes = b"") -> str | None:
         """Give a record its id, append it as one line and return the id.
 
-        `body` is the record as a JSON object (by `USAGE_FIELDS`) without its id, which is spliced in. Returns `None` if
-        the disk refused the line (it waits in memory, or was dropped and counted). Never raises.
+        `members` and `more`, one after the other, are the record as a JSON object (by `USAGE_FIELDS`) without its id
+        and its opening brace. Returns `None` if the disk refused the line (it waits in memory, or was dropped and
+        counted). Never raises.
         """
         if self._pid() != self._owner:
             self.after_fork()
@@ -121,7 +122,7 @@ class Spool:
                     self._name = self._new_name()
                     self._sequence = 0
                 identity = f"{self._name}-{self._sequence}"
-                line = encode_line(b'{"id":"' + identity.encode() + b'",' + body[1:])
+                line = encode_line(b"".join((b'{"id":"', identity.encode(), b'",', members, more)))
                 self._sequence += 1
                 if self._file is not None and not self._tail and self._put(self._file, line):
                     return identity

@@ -35,8 +35,8 @@ class Identity:
         self._account = account
         self._last: tuple[Mapping[str, Any] | None, bytes] = (None, b"")
 
-    def encoded_with(self, context: Mapping[str, Any], account_is_fixed: bool) -> bytes:
-        """Return the JSON of these fields and a context's, open at the end.
+    def members_with(self, context: Mapping[str, Any], account_is_fixed: bool) -> bytes:
+        """Return these fields and a context's as JSON members, without braces, a comma at the end.
 
         Args:
             context: A scope's fields; a scope that changes makes a new mapping.
@@ -47,7 +47,7 @@ class Identity:
             fields = {**self._fields, **context}
             if self._account is not None and not account_is_fixed:
                 fields["account"] = self._account
-            encoded = usage_json(fields)[:-1]
+            encoded = usage_json(fields)[1:-1] + b","
             # One assignment, because jobs in threads may share a component.
             self._last = (context, encoded)
         return encoded

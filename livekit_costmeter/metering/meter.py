@@ -33,8 +33,11 @@ Callback = Callable[["UsageRecord"], None]
 class Delivery(Protocol):
     """Where records go: the spool, and who ships it."""
 
-    def append(self, body: bytes) -> str | None:
-        """Append one record, a JSON object without its id; return the id, or None if the disk refused it."""
+    def append(self, members: bytes, more: bytes = b"") -> str | None:
+        """Append one record: the members of a JSON object, without its id and opening brace, closed by `more`.
+
+        Return the id, or None if the disk refused it.
+        """
 
     def serve(self) -> None:
         """Ship this spool from now on: called in the main process of a worker."""
@@ -220,15 +223,15 @@ class CostMeter:
         if attributes is not None:
             fields["attributes"] = attributes
         # The larger half of a record is the same from event to event: it is encoded once and spliced in.
-        body = identity.encoded_with(scope.current(), scope.account_is_fixed) + b"," + usage_json(fields)[1:]
-        record_id = self._delivery.append(body)
+        members, more = identity.members_with(scope.current(), scope.account_is_fixed), usage_json(fields)[1:]
+        record_id = self._delivery.append(members, more)
         if self._callbacks:
-            self._publish(record_id, body)
+            self._publish(record_id, members + more)
 
-    def _publish(self, record_id: str | None, body: bytes) -> None:
+    def _publish(self, record_id: str | None, members: bytes) -> None:
         from livekit_costmeter.records import parse_usage
 
-        record = parse_usage(b'{"id":"%b",%b' % ((record_id or "unspooled").encode(), body[1:]))
+        record = parse_usage(b'{"id":"%b",%b' % ((record_id or "unspooled").encode(), members))
         for callback in self._callbacks:
             try:
                 callback(record)

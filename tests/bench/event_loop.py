@@ -77,11 +77,11 @@ def _fill(directory: Path, records: int) -> None:
     from livekit_costmeter.delivery import Spool
     from livekit_costmeter.records import usage_json
 
-    body = usage_json({"component": "llm", "provider": "openai", "model": "m", "quantities": {"input_tokens": "1"}})
+    members = usage_json({"component": "llm", "provider": "openai", "model": "m", "quantities": {"input_tokens": "1"}})
     for _ in range(records // 1000):
         spool = Spool(directory, header={"sinks": ["sqlite"]}, max_bytes=1 << 40)
         for _ in range(1000):
-            spool.append(body)
+            spool.append(members[1:])
         spool.close()
 
 

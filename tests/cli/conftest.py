@@ -109,7 +109,7 @@ def spool(project):
     def append(*records):
         spool = Spool(project / ".costmeter/spool", header={"sinks": None}, max_bytes=1 << 30)
         for record in records:
-            spool.append(json.dumps(record).encode())
+            spool.append(json.dumps(record).encode()[1:])
         spool.close()
 
     return append

@@ -172,7 +172,8 @@ def test_a_rate_card_that_breaks_later_delays_and_loses_nothing(tmp_path):
     (tmp_path / "rates.yaml").write_text(card)
     config = load(tmp_path / "costmeter.yaml")
     spool = build_spool(config)
-    spool.append(usage_json({"at": 1, "component": "llm", "provider": "openai", "model": "gpt-4o", "quantities": USED}))
+    record = {"at": 1, "component": "llm", "provider": "openai", "model": "gpt-4o", "quantities": USED}
+    spool.append(usage_json(record)[1:])
     spool.close()
     (tmp_path / "rates.yaml").write_text("name: [")
     assert build_shipper(config).ship_once().stalled == 1

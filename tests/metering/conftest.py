@@ -22,8 +22,8 @@ class ListDelivery:
         self.served = 0
         self.settled = 0
 
-    def append(self, body: bytes) -> str:
-        self.bodies.append(body)
+    def append(self, members: bytes, more: bytes = b"") -> str:
+        self.bodies.append(b"{" + members + more)
         return f"test-{len(self.bodies) - 1}"
 
     def serve(self) -> None:

@@ -36,9 +36,9 @@ class Memory:
     def __init__(self):
         self.bodies = []
 
-    def append(self, body):
+    def append(self, members, more=b""):
         """Keep one record."""
-        self.bodies.append(body)
+        self.bodies.append(b"{" + members + more)
         return f"memory-{len(self.bodies)}"
 
 

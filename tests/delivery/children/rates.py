@@ -20,8 +20,8 @@ def usage(**changes):
 
 
 def body(**changes):
-    """Return what the meter appends: a record as JSON, before it has an id."""
-    return usage_json(usage(**changes))
+    """Return what the meter appends: a record as JSON members, before it has an id."""
+    return usage_json(usage(**changes))[1:]
 
 
 def two_charges(record: UsageRecord) -> list[Charge]:
