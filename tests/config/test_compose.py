@@ -7,6 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -199,3 +201,38 @@ def test_a_summary_does_without_prices_where_there_are_none(tmp_path):
         tmp_path,
     )
     assert done.stdout.splitlines() == ["3 1.0000 {} True"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, False], ids=["one spool", "a spool each"])
+def test_scripts_at_the_same_time_fill_one_ledger(tmp_path, shared):
+    """Eight metered scripts that start at once on a fresh ledger: no lock error, no row lost, none doubled."""
+    code = """
+    import time
+    time.sleep(max(0.0, float(os.environ["START"]) - time.time()))
+    meter = costmeter.install()
+    meter.on("usage_collected", lambda record: print(record.id, flush=True))
+    from livekit.plugins import openai
+    use(openai.LLM(model="gpt-4o-mini", api_key="key-of-a-script"), 40)
+    """
+    start = str(time.time() + 6)
+    with ThreadPoolExecutor(8) as pool:
+        configs = [_script_config(tmp_path, number, shared=shared) for number in range(8)]
+        runs = [pool.submit(run, code, tmp_path, COSTMETER_CONFIG=str(path), START=start) for path in configs]
+        done = [each.result() for each in runs]
+    assert not [text for each in done for text in each.stderr.splitlines() if "locked" in text]
+    appended = [line for each in done for line in each.stdout.split()]
+    assert len(set(appended)) == 8 * 40
+    for path in configs:
+        command = [sys.executable, "-m", "livekit_costmeter", "ship", "--config", str(path)]
+        subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
+        rows = database.execute("select record_id, count(*) from charges group by record_id").fetchall()
+    assert dict(rows) == dict.fromkeys(appended, 2)
+
+
+def _script_config(directory, number, *, shared):
+    path = directory / f"script-{0 if shared else number}.yaml"
+    spool = directory / f"spool-{0 if shared else number}"
+    path.write_text(f"spool: {{dir: {spool}}}\nsinks: [{{type: sqlite, path: {directory / 'ledger.db'}}}]\n")
+    return path
