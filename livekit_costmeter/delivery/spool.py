@@ -114,8 +114,6 @@ class Spool:
         and its opening brace. Returns `None` if the disk refused the line (it waits in memory, or was dropped and
         counted). Never raises.
         """
-        if self._pid() != self._owner:
-            self.after_fork()
         try:
             with self._lock:
                 if not self._name:
@@ -253,8 +251,6 @@ class Spool:
 
     def close(self) -> None:
         """Write what waits and the closing line, and unlock; idempotent. The next append opens a new segment."""
-        if self._pid() != self._owner:
-            self.after_fork()
         with self._lock:
             self._retry_at = 0.0
             self._drain(len(self._tail))
