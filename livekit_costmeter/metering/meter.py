@@ -136,7 +136,7 @@ class CostMeter:
                     return
                 if (stream := internals.reporting_stream()) is not None:
                     reading = self._speech.reported(stream, reading)
-            # A realtime session (whose worker is its model) transcribes without a stream of its own that we could count.
+            # A realtime session (whose worker is its model) transcribes without a stream of its own to count.
             elif component == "stt" and event.streamed and worker is emitter:
                 reading = _without_stream_seconds(reading)
                 if reading is None:
