@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, get_args
 
 import click
@@ -142,8 +143,59 @@ def coverage(installed_only: bool, unpriced: bool, form: str, config_path: str |
         click.echo(f"{sum(row.priced for row in chosen)} of {len(chosen)} {name} priced", err=True)
 
 
+@prices.command()
+@format_option("text", "json", "csv")
+@config_option
+def policies(form: str, config_path: str | None) -> None:
+    """List the billing policies in force, with their sources.
+
+    A policy says what a provider puts on its bill for what was measured: which measure, in which steps, and whether
+    failed work counts. Rows set by `config` are yours. A provider without a row bills as measured.
+    """
+    listed = _book(config_path).policies.in_force
+    if form == "text":
+        _print([_policy_in_words(policy) for policy in listed], form, "no policies")
+        return
+    _print([_policy_in_full(policy) for policy in listed], form, "no policies")
+
+
+def _policy_in_full(policy: Any) -> Row:
+    # As it stands in the file: amounts in plain notation, what is not said as null.
+    fields = {
+        name: decimal_text(value) if isinstance(value, Decimal) else value
+        for name, value in policy.row.model_dump(exclude={"read_on"}).items()
+    }
+    read_on = policy.row.read_on and policy.row.read_on.isoformat()
+    known = {"provider": policy.provider, "unit": policy.unit, "rounding": policy.rounding, "read_on": read_on}
+    return {"set_by": _set_by(policy), **fields, **known}
+
+
+def _set_by(policy: Any) -> str:
+    return "config" if policy.own else "costmeter"
+
+
+def _policy_in_words(policy: Any) -> Row:
+    row = policy.row
+    words = (
+        row.minimum and f"at least {decimal_text(row.minimum)}",
+        policy.rounding != "none" and f"steps of {decimal_text(row.increment)} ({policy.rounding})",
+        row.per_stream_overhead and f"plus {decimal_text(row.per_stream_overhead)} per stream",
+        policy.free and f"free if {', '.join(sorted(policy.free))}",
+    )
+    return {
+        "set by": _set_by(policy),
+        "id": row.id,
+        "component": row.component,
+        "model": f"{policy.provider}/{row.model or '*'}",
+        "billed by": row.billed_by,
+        "rule": "; ".join(word for word in words if word),
+        "read on": str(row.read_on or ""),
+        "source": row.source,
+    }
+
+
 def _book(config_path: str | None) -> Any:
-    from livekit_costmeter.config.compose import build_book
+    from livekit_costmeter.config.prices import build_book
 
     return build_book(load(config_path))
 

@@ -30,7 +30,7 @@ def rate(file: str | None, config_path: str | None, strict: bool) -> None:
 
     Reads UsageRecords as JSON lines from FILE or standard input, prints one charge per line.
     """
-    from livekit_costmeter.config.compose import build_book
+    from livekit_costmeter.config.prices import build_book
     from livekit_costmeter.pricing import rate as rate_record
 
     book = build_book(load(config_path))

@@ -54,7 +54,7 @@ Finding = tuple[str, bool, str]
 
 
 def _configuration(config: Config) -> list[Finding]:
-    from livekit_costmeter.config.compose import check_prices, rate_cards
+    from livekit_costmeter.config.prices import check_prices, rate_cards
 
     check_prices(config)
     cards = rate_cards(config)

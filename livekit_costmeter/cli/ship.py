@@ -37,7 +37,8 @@ def ship(config_path: str | None, wait: float) -> None:
     Exits with 1 if a sink could not take its share (what it is owed stays in the spool), or if records were refused,
     damaged or missing.
     """
-    from livekit_costmeter.config.compose import build_shipper, check_prices
+    from livekit_costmeter.config.compose import build_shipper
+    from livekit_costmeter.config.prices import check_prices
 
     config = load(config_path)
     check_prices(config)

@@ -10,23 +10,22 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livekit_costmeter import __version__
 from livekit_costmeter.config import Config, ConfigError, find, load
+from livekit_costmeter.config.prices import build_patient_rate, build_rate, check_prices
 from livekit_costmeter.config.schema import Settings
 from livekit_costmeter.log import log
 
 if TYPE_CHECKING:
     from livekit_costmeter.delivery import Pipeline, Shipper, Spool
     from livekit_costmeter.metering import CostMeter
-    from livekit_costmeter.pricing import PriceBook
-    from livekit_costmeter.records import Charge, UsageRecord
+    from livekit_costmeter.metering.estimates import Calibration
 
-Rate = Callable[["UsageRecord"], "Sequence[Charge]"]
 JOB_PROCESS = "job_proc"
 """The name that LiveKit gives its job processes; `parent_process()` is still None when they import the agent's file."""
 
@@ -95,6 +94,7 @@ def _meter(config: Config) -> CostMeter:
         rules=_context_rules(config),
         privacy=Privacy(config.settings.privacy.phone_numbers, secret=secret),
         rate=build_rate(config),
+        calibration=build_calibration(config),
     )
     meter.tap()
     register_plugin(__version__)
@@ -129,6 +129,13 @@ def _context_rules(config: Config) -> Any:
     )
 
 
+def build_calibration(config: Config) -> Calibration:
+    """Return what is known of tokens per text, kept beside the spool; nothing is read yet."""
+    from livekit_costmeter.metering.estimates import Calibration
+
+    return Calibration(config.spool_directory / "calibration.json")
+
+
 def build_spool(config: Config) -> Spool:
     """Return the spool that this process appends to; nothing is opened yet."""
     from livekit_costmeter.delivery import Spool
@@ -157,7 +164,8 @@ def build_shipper(config: Config, progress: Any = None) -> Shipper:
 
     return Shipper(
         config.spool_directory,
-        rate=_rate_when_loaded(config),
+        rate=build_patient_rate(config),
+        learn=build_calibration(config),
         sinks=build_sinks(config),
         fsync=config.settings.spool.fsync,
         max_bytes=config.settings.spool.max_bytes,
@@ -213,87 +221,3 @@ def check_sinks(config: Config) -> None:
     """Refuse sinks that do not exist or are set up wrongly; opens none."""
     if config.document is not None:
         build_sinks(config)
-
-
-def check_prices(config: Config) -> None:
-    """Refuse rate cards that cannot be used, and catalogs that nobody provides."""
-    if config.settings.pricing.rate_cards:
-        rate_cards(config)
-    _check_catalogs(config)
-
-
-def _check_catalogs(config: Config) -> None:
-    pricing = config.settings.pricing
-    if "catalogs" not in pricing.model_fields_set:
-        return
-    from livekit_costmeter.pricing.catalogs import catalog_names
-
-    for position, name in enumerate(pricing.catalogs):
-        if name not in catalog_names():
-            allowed = ", ".join(catalog_names())
-            raise config.error(("pricing", "catalogs", position), f"no catalog named {name!r} (allowed: {allowed})")
-
-
-def rate_cards(config: Config) -> list[Any]:
-    """Read the configured rate cards.
-
-    Raises:
-        ConfigError: The first mistake, in the rate card's own file.
-    """
-    from livekit_costmeter.config.document import read_document
-    from livekit_costmeter.pricing.ratecards import RateCard
-    from livekit_costmeter.pricing.schema import RateCardFile
-
-    cards = []
-    for path in config.settings.pricing.rate_cards:
-        document = read_document(config.directory / path)
-        cards.append(RateCard.from_model(document.validate(RateCardFile), document.digest))
-    return cards
-
-
-def build_book(config: Config) -> PriceBook:
-    """Return the configured prices; catalogs are loaded on the first look-up."""
-    from livekit_costmeter.pricing import PriceBook
-
-    _check_catalogs(config)
-    pricing = config.settings.pricing
-    return PriceBook(
-        rate_cards=rate_cards(config),
-        catalogs=pricing.catalogs,
-        livekit_plan=pricing.livekit_plan,
-        billed_by={key.owner: key.billed_by for key in config.settings.keys if key.billed_by},
-    )
-
-
-def build_rate(config: Config) -> Rate:
-    """Return the pricing function; prices are loaded when it is first called."""
-    book = cache(lambda: build_book(config))
-
-    def rate(record: UsageRecord) -> Sequence[Charge]:
-        from livekit_costmeter.pricing import rate as rate_record
-
-        return rate_record(record, book())
-
-    return rate
-
-
-def _rate_when_loaded(config: Config) -> Rate:
-    """Return the shipper's pricing function: prices that cannot be loaded are no record's fault, so usage waits."""
-    from livekit_costmeter.delivery.rating import PricesUnavailable
-
-    @cache
-    def book() -> PriceBook:
-        prices = build_book(config)
-        prices.catalogs  # noqa: B018 - imports them
-        return prices
-
-    def rate(record: UsageRecord) -> Sequence[Charge]:
-        from livekit_costmeter.pricing import rate as rate_record
-
-        try:
-            prices = book()
-        except Exception as error:
-            raise PricesUnavailable(str(error)) from error
-        return rate_record(record, prices)
-
-    return rate

@@ -107,6 +107,8 @@ class Settings(_Section):
     attribution: Attribution = Attribution()
     keys: list[Key] = []
     pricing: Pricing = Pricing()
+    # Rows of `pricing.policies`, which reads them: an agent without any does not pay for their schema.
+    policies: list[dict[str, Any]] = []
     privacy: PrivacySettings = PrivacySettings()
     taps: Literal["streams"] = "streams"
     spool: SpoolSettings = SpoolSettings()

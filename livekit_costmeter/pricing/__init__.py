@@ -1,5 +1,5 @@
 """
-What the provider charges: identities, catalogs, rate cards, overrides and rating.
+What the provider charges: identities, catalogs, rate cards, overrides, billing policies and rating.
 
 Invariant: pure after load. Rating does no I/O, is safe in any thread, and never raises for a missing price: an
 unpriced unit is a line with cost `None` and a reason.

@@ -12,13 +12,14 @@ bounded. A source that fails leaves its units unpriced and a line in the log; it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
 from livekit_costmeter.log import log
 from livekit_costmeter.pricing.catalogs import Catalog, load_catalog
+from livekit_costmeter.pricing.policies import Policy, PolicyModel, PolicyTable, as_billed
 from livekit_costmeter.pricing.providers import Identity, identify
 from livekit_costmeter.pricing.ratecards import RateCard, shipped_overrides
 from livekit_costmeter.pricing.rates import RateSet
@@ -28,8 +29,6 @@ DEFAULT_CATALOGS = ("genai-prices", "voice-prices")
 _REMEMBERED = 4096
 _SCALE_PLANS = frozenset({"scale", "enterprise"})
 _OPTIONS = ("language", "voice_class")
-# Billed while the socket is open, whatever is sent: a rate per second of audio is a rate per second connected.
-_CONNECTION_BILLED = frozenset({"assemblyai", "livekit"})
 
 
 class Query(NamedTuple):
@@ -69,12 +68,14 @@ class Offers:
         files: Rates from rate cards and overrides; they complete each other and the first catalog.
         catalogs: Rates from catalogs, each complete in itself.
         reason: Why nothing is priced, where nothing is (a word of `UNPRICED_REASONS`).
+        policy: What the provider makes of what was measured, where that is known.
     """
 
     identity: Identity
     files: tuple[RateSet, ...]
     catalogs: tuple[RateSet, ...]
     reason: str
+    policy: Policy | None = None
 
     @property
     def sets(self) -> tuple[RateSet, ...]:
@@ -95,6 +96,7 @@ class PriceBook:
         catalogs: Names of catalogs, or catalogs; loaded on the first look-up.
         livekit_plan: The plan of the inference gateway: `build`, `ship`, `scale`, `enterprise`.
         billed_by: Who bills the account for an owner's keys, where it is not the default.
+        policies: The user's billing policies; they come before those that ship with the package.
     """
 
     def __init__(
@@ -105,11 +107,13 @@ class PriceBook:
         catalogs: Sequence[str | Catalog] = DEFAULT_CATALOGS,
         livekit_plan: str | None = None,
         billed_by: Mapping[str, BilledBy] | None = None,
+        policies: Iterable[PolicyModel] = (),
     ) -> None:
         self.rate_cards = tuple(rate_cards)
         self.billed_by: Mapping[str, BilledBy] = dict(billed_by or {})
         self._given_overrides = overrides
         self._given_catalogs = tuple(catalogs)
+        self._given_policies = tuple(policies)
         self._plan = (livekit_plan or "ship").lower()
         self._memory: dict[Query, tuple[Offers, ...]] = {}
 
@@ -122,6 +126,11 @@ class PriceBook:
     def catalogs(self) -> tuple[Catalog, ...]:
         """The catalogs, in the configured order."""
         return tuple(load_catalog(item) if isinstance(item, str) else item for item in self._given_catalogs)
+
+    @cached_property
+    def policies(self) -> PolicyTable:
+        """The billing policies in force."""
+        return PolicyTable(self._given_policies)
 
     def offers(self, query: Query, at: datetime) -> Offers:
         """Return what every source says about a model at an aware instant."""
@@ -138,15 +147,19 @@ class PriceBook:
     def _look_up(self, query: Query, at: datetime) -> Offers:
         identity = identify(query.component, query.provider, query.model)
         names = [name for name in dict.fromkeys((identity.model, query.model, query.reported_model)) if name]
+        policy = self.policies.find(identity.provider, names, query.component)
+        # A card says what a contract bills. Only the user's own policy says otherwise.
+        own = policy if policy is not None and policy.own else None
         cards = [self._from_file(card, query, identity, names, at) for card in self.rate_cards]
-        files = [found for found in cards if found is not None]
+        files = [as_billed(found, own) for found in cards if found is not None]
         if identity.reason == "self_hosted" or identity.provider == "ollama":
-            return Offers(identity, tuple(files), (), "self_hosted")
+            return Offers(identity, tuple(files), (), "self_hosted", policy)
         override = self._from_file(self.overrides, query, identity, [identity.model], at)
         if override is not None:
-            files.append(_while_connected(override, identity.provider, query.component))
-        catalogs, failed = self._from_catalogs(query, identity, at)
-        return Offers(identity, tuple(files), tuple(catalogs), "error" if failed else _reason(identity))
+            files.append(as_billed(override, policy))
+        found, failed = self._from_catalogs(query, identity, at)
+        catalogs = tuple(as_billed(rates, policy) for rates in found)
+        return Offers(identity, tuple(files), catalogs, "error" if failed else _reason(identity), policy)
 
     def _from_file(
         self, card: RateCard, query: Query, identity: Identity, names: Sequence[str], at: datetime
@@ -177,16 +190,8 @@ class PriceBook:
                 log().exception("price catalog failed", catalog=catalog.name, provider=identity.provider)
                 continue
             if rates is not None:
-                found.append(_while_connected(rates, identity.provider, query.component))
+                found.append(rates)
         return found, failed
-
-
-def _while_connected(rates: RateSet, provider: str, component: str) -> RateSet:
-    rate = rates.rates.get("audio_seconds")
-    if component != "stt" or provider not in _CONNECTION_BILLED or rate is None:
-        return rates
-    connected = replace(rate, unit="connection_seconds", flags=(*rate.flags, ("billed_as", "audio_seconds")))
-    return replace(rates, rates={"connection_seconds": connected, **rates.rates})
 
 
 def _reason(identity: Identity) -> str:

@@ -2,8 +2,9 @@
 Which of a record's units the model is billed in, and at which rate each of them is.
 
 One piece of work is often measured in several ways: seconds of audio and tokens, characters and seconds of speech. A
-provider bills one of them. The others stay in the record's lines, free and with the name of the unit they are billed
-in, so that no quantity disappears and none is billed twice.
+provider bills one of them: the one that its billing policy names, else the first that a source prices. The others stay
+in the record's lines, free and with the name of the unit they are billed in, so that no quantity disappears and none is
+billed twice.
 
 A stream's measures may even come in records of their own: windows of audio and connection, tokens with each transcript.
 A window alone is then explained by the measure that is billed in the operation's other records.
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from livekit_costmeter.pricing.book import Offers
-from livekit_costmeter.pricing.rates import TOKENS, Rate, RateSet, with_flags
+from livekit_costmeter.pricing.policies import TIMES, Policy
+from livekit_costmeter.pricing.rates import TOKENS, Rate, RateSet, measure_of, with_flags
 from livekit_costmeter.records import PARENT_UNIT, UNIT_ORDER
 
 UNPRICED_REASONS: Mapping[str, str] = {
@@ -36,7 +38,7 @@ UNPRICED_REASONS: Mapping[str, str] = {
 # Paid on top of the work itself, whatever that is measured in.
 ADDITIVE = frozenset({"requests", "messages", "call_seconds"})
 _PER_CALL = "call_seconds"
-# Where a source prices several measures of the same work, the first of these is the one on the bill.
+# Where a source prices several measures of the same work and no policy names one, the first of these is on the bill.
 _ORDER = (TOKENS, "connection_seconds", "audio_seconds", "characters", "output_audio_seconds", "session_seconds")
 
 # What a record of one measure alone is billed in, where its own measure has no price.
@@ -67,11 +69,6 @@ class Step:
     rate: Rate | None = None
 
 
-def measure_of(unit: str) -> str:
-    """Return the measure that a unit belongs to: all tokens are one measure, every other unit is its own."""
-    return TOKENS if unit.endswith("_tokens") else unit
-
-
 def plan(
     offers: Offers, component: str, units: Sequence[str], used: frozenset[str], *, without_tokens: bool = False
 ) -> tuple[Step, ...]:
@@ -88,27 +85,33 @@ def plan(
     if without_tokens and bill is not None and bill.measures == (TOKENS,):
         return tuple(Step(unit, "unpriced", "unpriced:unit") for unit in units)
     layers = _layers(offers, bill.measures if bill else ())
-    return tuple(_step(unit, bill, layers) or Step(unit, "unpriced", "unpriced:" + _reason(offers)) for unit in units)
+    return tuple(
+        _step(unit, bill, layers, offers.policy) or Step(unit, "unpriced", "unpriced:" + _reason(offers))
+        for unit in units
+    )
 
 
-def _step(unit: str, bill: _Bill | None, layers: Sequence[tuple[RateSet, ...]]) -> Step | None:
+def _step(unit: str, bill: _Bill | None, layers: Sequence[tuple[RateSet, ...]], policy: Policy | None) -> Step | None:
     if bill is None or unit in ADDITIVE or measure_of(unit) in bill.measures:
         step = _rated(unit, layers)
         if step is not None or bill is None or unit not in ADDITIVE or unit == _PER_CALL:
             return step
-    return _elsewhere(unit, bill.unit, layers)
+    by_policy = policy is not None and {unit, policy.measure} <= TIMES and policy.measure in bill.measures
+    return _elsewhere(unit, bill.unit, layers, policy if by_policy else None)
 
 
 def _bill(offers: Offers, component: str, units: Sequence[str], used: frozenset[str]) -> _Bill | None:
     present = {measure_of(unit) for unit in units if unit in used} - ADDITIVE
     candidates = present or {measure_of(unit) for unit in units} - ADDITIVE
+    named = () if offers.policy is None else (offers.policy.measure,)
     window = component == "stt" and "connection_seconds" in units and not any(measure_of(u) == TOKENS for u in units)
+    by_transcript = window and offers.identity.provider in _TOKENS_BY_TRANSCRIPT and not TIMES.intersection(named)
     for rates in offers.sets:
-        if window and offers.identity.provider in _TOKENS_BY_TRANSCRIPT and _only_tokens(rates):
+        if by_transcript and _only_tokens(rates):
             return _bill_of(rates, units, TOKENS)
-        priced = [measure for measure in _ORDER if measure in candidates and _prices(rates, measure)]
+        priced = [measure for measure in (*named, *_ORDER) if measure in candidates and _prices(rates, measure)]
         # A realtime session can cost by the minute and by the token at once; no other work does.
-        if component == "realtime" and {TOKENS, "session_seconds"} <= set(priced):
+        if component == "realtime" and not named and {TOKENS, "session_seconds"} <= set(priced):
             return _bill_of(rates, units, TOKENS, "session_seconds")
         if priced:
             return _bill_of(rates, units, priced[0])
@@ -164,11 +167,12 @@ def _rated(unit: str, layers: Sequence[tuple[RateSet, ...]]) -> Step | None:
     return None if free is None else Step(unit, "rated", free.printed_source(), free)
 
 
-def _elsewhere(unit: str, billed: str, layers: Sequence[tuple[RateSet, ...]]) -> Step:
+def _elsewhere(unit: str, billed: str, layers: Sequence[tuple[RateSet, ...]], policy: Policy | None) -> Step:
     step = _rated(billed, layers)
     rate = step.rate if step is not None else None
     source = rate.source if rate is not None else "unpriced:unit"
-    return Step(unit, "billed_elsewhere", with_flags(source, ("billed_in", billed)), rate)
+    named = () if policy is None else (("policy", policy.tag),)
+    return Step(unit, "billed_elsewhere", with_flags(source, ("billed_in", billed), *named), rate)
 
 
 def _reason(offers: Offers) -> str:

@@ -13,8 +13,7 @@ from decimal import Decimal
 from typing import Literal
 
 from livekit_costmeter.pricing.book import Offers, PriceBook, Query
-from livekit_costmeter.pricing.measures import measure_of
-from livekit_costmeter.pricing.rates import Rate
+from livekit_costmeter.pricing.rates import Rate, measure_of
 from livekit_costmeter.records import UNIT_ORDER, UNKNOWN
 
 _COMPONENTS = ("llm", "stt", "tts", "realtime", "call")

@@ -32,14 +32,6 @@ class RateTier:
 
 
 @dataclass(frozen=True, slots=True)
-class Minimum:
-    """The least quantity a provider bills per operation, and where that rule comes from."""
-
-    quantity: Decimal
-    policy: str
-
-
-@dataclass(frozen=True, slots=True)
 class Rate:
     """The price of `price_per` units; zero means free on purpose."""
 
@@ -52,7 +44,6 @@ class Rate:
     stale: bool = False
     flags: tuple[tuple[str, str], ...] = ()
     tiers: tuple[RateTier, ...] = ()
-    minimum: Minimum | None = None
 
     def price_at(self, size: Decimal) -> tuple[Decimal, RateTier | None]:
         """Return the price for a request of this size, and the tier that set it."""
@@ -89,11 +80,19 @@ class RateSet:
     free: Rate | None = None
 
 
+def measure_of(unit: str) -> str:
+    """Return the measure that a unit belongs to: all tokens are one measure, every other unit is its own."""
+    return TOKENS if unit.endswith("_tokens") else unit
+
+
 def with_flags(source: str, *flags: tuple[str, str]) -> str:
-    """Append flags to a source string that has none yet."""
-    if not flags:
-        return source
-    return source + "?" + "&".join(f"{key}={quote(value, safe=_SAFE)}" for key, value in flags)
+    """Append flags to a source string, each pair once."""
+    for key, value in flags:
+        flag = f"{key}={quote(value, safe=_SAFE)}"
+        base, mark, given = source.partition("?")
+        if flag not in given.split("&"):
+            source = f"{base}?{given}&{flag}" if mark else f"{base}?{flag}"
+    return source
 
 
 def digest_of(row: object) -> str:

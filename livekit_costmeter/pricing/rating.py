@@ -2,7 +2,8 @@
 Rating: a usage record becomes one charge line per unit.
 
 Invariant: pure. The same record and book give the same lines; each line's cost is billable quantity x price, rounded
-once, and is `None`, never zero, where the price is not known.
+once, and is `None`, never zero, where the price is not known. The billable quantities of an operation's records add up
+to what its provider's policy makes of the total; one that was never closed stays as measured and says `open=1`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from functools import lru_cache
 
 from livekit_costmeter.pricing.book import Offers, PriceBook, Query
 from livekit_costmeter.pricing.measures import Step, plan
-from livekit_costmeter.pricing.providers import Identity
-from livekit_costmeter.pricing.rates import Rate
+from livekit_costmeter.pricing.policies import Policy
+from livekit_costmeter.pricing.rates import with_flags
 from livekit_costmeter.records import (
     PLATFORM,
     UNIT_ORDER,
@@ -56,17 +57,27 @@ def rate(record: UsageRecord, book: PriceBook) -> list[Charge]:
     """Price a usage record.
 
     Returns:
-        One charge per unit of the record, in the order of the unit list, `line` from 0. A record without
-        quantities has no lines.
+        One charge per unit of the record, in the order of the unit list, `line` from 0, and one for a unit of which
+        only the operation's earlier records measured anything, if its total is rounded. A record without quantities
+        has no lines.
     """
     at = _aware(record.started_at or record.at)
     offers = book.offers(Query.of(record), at)
-    units = tuple(sorted(record.quantities, key=UNIT_ORDER.__getitem__))
-    used = frozenset(unit for unit in units if record.quantities[unit])
+    units = tuple(sorted(_units(record, offers.policy), key=UNIT_ORDER.__getitem__))
+    used = frozenset(unit for unit, amount in record.quantities.items() if amount)
     without_tokens = bool(record.attributes) and record.attributes.get("tokens") == "unreported"
     steps = _remembered_plan(_ByIdentity(offers), record.component, units, used, without_tokens)
     billed_by = _billed_by(record.key_owner, offers.identity.provider, book.billed_by)
-    return [_charge(record, line, step, offers.identity, billed_by) for line, step in enumerate(steps)]
+    return [_charge(record, line, step, offers, billed_by) for line, step in enumerate(steps)]
+
+
+def _units(record: UsageRecord, policy: Policy | None) -> set[str]:
+    units = set(record.quantities)
+    if units and policy is not None and policy.unit is not None and policy.unit not in units:
+        total = (record.operation_total or {}).get(policy.unit, _ZERO)
+        if policy.billable(policy.unit, total, record.outcome) != total:
+            units.add(policy.unit)
+    return units
 
 
 class _ByIdentity:
@@ -91,9 +102,10 @@ def _remembered_plan(
     return plan(key.offers, component, units, used, without_tokens=without_tokens)
 
 
-def _charge(record: UsageRecord, line: int, step: Step, identity: Identity, billed_by: BilledBy) -> Charge:
-    quantity = record.quantities[step.unit]
-    priced = _price(record, step, quantity)
+def _charge(record: UsageRecord, line: int, step: Step, offers: Offers, billed_by: BilledBy) -> Charge:
+    identity = offers.identity
+    quantity = record.quantities.get(step.unit, _ZERO)
+    priced = _price(record, step, quantity, offers.policy)
     billed_cost = _billed_cost(priced.cost, record.key_owner, billed_by)
     return Charge(
         record_id=record.id,
@@ -139,32 +151,34 @@ def _charge(record: UsageRecord, line: int, step: Step, identity: Identity, bill
     )
 
 
-def _price(record: UsageRecord, step: Step, quantity: Decimal) -> _Priced:
+def _price(record: UsageRecord, step: Step, quantity: Decimal, policy: Policy | None) -> _Priced:
     rate = step.rate
     if rate is None:
         return _Priced("unpriced", step.source, quantity)
     if step.status == "billed_elsewhere":
         return _Priced("free", step.source, _ZERO, _ZERO, _ONE, _ZERO, rate.currency, rate.digest)
-    billable, source = _billable(record, step, rate, quantity)
+    billable, source = (quantity, step.source) if policy is None else _billable(record, step, quantity, policy)
     unit_price, tier = rate.price_at(_size(record, step.unit)) if rate.tiers else (rate.unit_price, None)
     if tier is not None:
-        source = _add_flag(source, "above", decimal_text(tier.above))
+        source = with_flags(source, ("above", decimal_text(tier.above)))
     cost = round_cost(rate.cost(billable, unit_price))
-    status: PricingStatus = "priced" if unit_price else "free"
+    forgiven = policy is not None and record.outcome in policy.free and not billable
+    status: PricingStatus = "priced" if unit_price and not forgiven else "free"
     return _Priced(status, source, billable, unit_price, rate.price_per, cost, rate.currency, rate.digest, rate.stale)
 
 
-def _billable(record: UsageRecord, step: Step, rate: Rate, quantity: Decimal) -> tuple[Decimal, str]:
-    if rate.minimum is None or not quantity:
+def _billable(record: UsageRecord, step: Step, quantity: Decimal, policy: Policy) -> tuple[Decimal, str]:
+    free = record.outcome in policy.free
+    if not free and not policy.counts(step.unit):
         return quantity, step.source
     total = (record.operation_total or {}).get(step.unit)
-    if total is None:
-        # Not the operation's last record, or one that never had a last record: a minimum cannot be applied.
-        return quantity, _add_flag(step.source, "policy", "open")
-    billed = max(total, rate.minimum.quantity) if total else _ZERO
-    if billed == total:
+    if total is None and not free:
+        # Not the operation's last record, or one that never had a last record: the policy cannot be applied.
+        return quantity, with_flags(step.source, ("policy", policy.tag), ("open", "1"))
+    billable = policy.closing(step.unit, quantity, quantity if total is None else total, record.outcome)
+    if billable == quantity:
         return quantity, step.source
-    return max(billed - (total - quantity), _ZERO), _add_flag(step.source, "policy", rate.minimum.policy)
+    return billable, with_flags(step.source, ("policy", policy.tag))
 
 
 def _size(record: UsageRecord, unit: str) -> Decimal:
@@ -172,10 +186,6 @@ def _size(record: UsageRecord, unit: str) -> Decimal:
     if not unit.endswith("_tokens"):
         return amounts[unit]
     return sum((amounts.get(name, _ZERO) for name in _INPUT_SIDE), _ZERO)
-
-
-def _add_flag(source: str, key: str, value: str) -> str:
-    return f"{source}{'&' if '?' in source else '?'}{key}={value}"
 
 
 def _billed_by(owner: str, provider: str, configured: Mapping[str, BilledBy]) -> BilledBy:

@@ -30,7 +30,7 @@ imported, before = time.perf_counter(), memory()
 import livekit_costmeter
 livekit_costmeter.install(*sys.argv[1:])
 installed = time.perf_counter()
-from livekit_costmeter.config.compose import build_rate
+from livekit_costmeter.config.prices import build_rate
 from livekit_costmeter.config import load
 from livekit_costmeter.records import parse_usage
 record = parse_usage(json.dumps({"component": "llm", "provider": "openai", "model": "gpt-4o-mini",

@@ -99,3 +99,57 @@ def test_prices_leave_nothing_behind(project, run):
     for arguments in (("show", "openai/gpt-4o-mini"), ("search", "openai"), ("check",), ("coverage",)):
         run("prices", *arguments)
     assert sorted(path.name for path in project.iterdir()) == ["costmeter.yaml", "rates.yaml"]
+
+
+OURS = '{id: ours, provider: Groq, component: stt, billed_by: audio, per_stream_overhead: "0.50", increment: 1}'
+
+
+def test_policies_lists_the_rows_in_force_with_their_sources(run, project):
+    """The user's rows first and marked, the shipped row that one of them replaces left out."""
+    Path("costmeter.yaml").write_text(f"policies: [{OURS}]\n")
+    rows = json.loads(run("prices", "policies", "--format", "json").stdout)
+    assert [row["id"] for row in rows if row["set_by"] == "config"] == ["ours"]
+    assert (rows[0]["provider"], rows[0]["rounding"], rows[0]["per_stream_overhead"]) == ("groq", "up", "0.5")
+    shipped = {row["id"]: row for row in rows[1:]}
+    assert shipped["aws-transcribe"]["minimum"] == "15"
+    assert all(row["source"].startswith("https://") and row["read_on"] for row in shipped.values())
+    assert "groq-whisper" not in shipped
+
+
+def test_policies_in_text_and_csv_have_the_same_rows(run, project):
+    """Text says the rule in words; CSV has a column per field."""
+    Path("costmeter.yaml").write_text(f"policies: [{OURS}]\n")
+    text, table = (run("prices", "policies", "--format", form).stdout for form in ("text", "csv"))
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [line.split()[1] for line in text.splitlines()[1:]] == [row["id"] for row in rows]
+    assert "steps of 1 (up); plus 0.5 per stream" in text
+    assert "at least 15; steps of 1 (up)" in text
+    assert rows[0]["increment"] == "1"
+
+
+@pytest.mark.parametrize("command", [("prices", "policies"), ("rate",), ("check",), ("prices", "check")])
+def test_a_bad_policy_is_one_message_and_exit_code_2(run, project, command):
+    """Whatever needs prices refuses it, with file, line and key path."""
+    Path("costmeter.yaml").write_text(f"project: x\npolicies:\n  - {OURS[:-1]}, incremnt: 5}}\n")
+    result = run(*command, input="")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert "costmeter.yaml:3: policies[0].incremnt: unknown key (allowed: billed_by, channels, " in result.stderr
+
+
+def test_a_users_policy_changes_what_rate_prints(run, project, usage):
+    """The whole path: a row in the YAML, a closed and a killed operation on stdin, charges on stdout."""
+    Path("costmeter.yaml").write_text(f"policies: [{OURS}]\n")
+    fields = {
+        "component": "stt",
+        "provider": "groq",
+        "model": "whisper-large-v3",
+        "quantities": {"audio_seconds": "2.2"},
+    }
+    closed = usage(**fields, operation_total={"audio_seconds": "2.2"})
+    lines = [json.loads(line) for line in run("rate", input=closed + usage(**fields)).stdout.splitlines()]
+    assert [line["billable_quantity"] for line in lines] == ["3", "2.2"]
+    assert [line["pricing_source"].partition("?")[2] for line in lines] == [
+        "policy=ours@base",
+        "policy=ours@base&open=1",
+    ]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from livekit_costmeter.config import ConfigError, load
-from livekit_costmeter.config.compose import build_sinks, rate_cards
+from livekit_costmeter.config.compose import build_sinks
+from livekit_costmeter.config.prices import rate_cards
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -57,7 +58,7 @@ def test_variables_expand_and_their_values_stay_out_of_sight(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("projct: x\n", ":1: projct: unknown key (allowed: account, attribution, keys, labels, pricing"),
+        ("projct: x\n", ":1: projct: unknown key (allowed: account, attribution, keys, labels, policies, pricing"),
         ("a: [\n", ": not YAML: "),
         ("- a\n", ":1: expected a mapping of keys"),
         ("project: a\nproject: b\n", ":2: project: stands here twice"),

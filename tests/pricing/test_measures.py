@@ -62,7 +62,7 @@ def test_an_idle_connection_is_free_where_audio_is_billed(record, lines, shipped
     """A window in which nothing was sent costs nothing at Deepgram, and is no unpriced line."""
     (charge,) = rate(record("stt", "Deepgram", "nova-3", connection_seconds=4), shipped)
     assert (charge.cost, charge.pricing_status) == (0, "free")
-    assert charge.pricing_source.endswith("?billed_in=audio_seconds")
+    assert charge.pricing_source.endswith("?billed_in=audio_seconds&policy=deepgram-stt@2026-11-20")
     assert (
         lines(record("stt", "livekit", "deepgram/nova-3", connection_seconds=4), shipped)["connection_seconds"].cost > 0
     )

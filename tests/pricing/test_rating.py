@@ -146,7 +146,7 @@ def test_groq_bills_ten_seconds_at_least(record, seconds, billable, shipped):
     made = record("stt", "api.groq.com", "whisper-large-v3-turbo", audio_seconds=seconds, operation_total=total)
     (charge,) = rate(made, shipped)
     assert (charge.quantity, charge.billable_quantity) == (seconds, billable)
-    assert ("policy=minimum-10s@genai-prices-" in charge.pricing_source) == (seconds == 2)
+    assert charge.pricing_source.endswith("?policy=groq-whisper@2026-11-20") == (seconds == 2)
 
 
 def test_a_minimum_is_applied_once_per_operation(record, shipped):
@@ -155,7 +155,8 @@ def test_a_minimum_is_applied_once_per_operation(record, shipped):
     last = record("stt", "groq", "whisper-large-v3", audio_seconds=1, operation_total={"audio_seconds": Decimal(4)})
     charges = [*rate(first, shipped), *rate(last, shipped)]
     assert [charge.billable_quantity for charge in charges] == [3, 7]
-    assert "policy=open" in charges[0].pricing_source
+    assert charges[0].pricing_source.endswith("?policy=groq-whisper@2026-11-20&open=1")
+    assert charges[1].pricing_source.endswith("?policy=groq-whisper@2026-11-20")
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,14 @@
 """
 The catalog `genai-prices`: tokens of language and realtime models, session-billed voices, some transcription.
 
-Invariant: our lines add up to the package's own `calc_price` for the same usage, its ten-second minimum for Groq
-included; what it would price silently as standard (a service tier it does not know) carries a flag.
+Invariant: our lines add up to the package's own `calc_price` for the same usage; what it would price silently as
+standard (a service tier it does not know) carries a flag. Its ten-second minimum for Groq is a billing policy here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -29,7 +27,7 @@ from livekit_costmeter.pricing.catalogs.rows import (
     row_flags,
     starts,
 )
-from livekit_costmeter.pricing.rates import Minimum, Rate, RateSet
+from livekit_costmeter.pricing.rates import Rate, RateSet
 
 NAME = "genai-prices"
 
@@ -55,8 +53,6 @@ _UNITS: Mapping[str, tuple[str, int]] = {
 # A bare Bedrock id is billed in its region; the package names regional and global rows only.
 _ROWS: Mapping[tuple[str, str], str] = {("aws", "amazon.nova-2-lite-v1:0"): "us.amazon.nova-2-lite-v1:0"}
 _STALE_AFTER = timedelta(days=60)
-_GROQ_SECONDS = Decimal(10)
-_GROQ_WHISPER = frozenset({"whisper-large-v3", "whisper-large-v3-turbo"})
 
 
 class GenaiPrices:
@@ -98,9 +94,6 @@ class GenaiPrices:
         row = Row(source, row_digest(source, prices.items()), flags, stale=at >= self._expiry)
         since, until = clip(chosen, self._expiry, at)
         rates = _rates(row, prices, component)
-        if provider == "groq" and found.id in _GROQ_WHISPER:
-            minimum = Minimum(_GROQ_SECONDS, f"minimum-10s@{NAME}-{self.version}")
-            rates = {unit: replace(rate, minimum=minimum) for unit, rate in rates.items()}
         blocked = blocked_units(model)
         return RateSet({unit: rate for unit, rate in rates.items() if unit not in blocked}, since, until, blocked)
 
