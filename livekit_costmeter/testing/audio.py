@@ -22,8 +22,8 @@ _LOUDNESS = 6000
 _SPEECH_PEAK = 500
 MP3_RATE = 24_000
 _MP3_FRAME_SAMPLES = 576
-# MPEG-2 layer III, no CRC, 32 kbit/s, 24 kHz, mono; an all-zero side info and body decode to silence.
-_MP3_SILENT_FRAME = bytes((0xFF, 0xF3, 0x44, 0xC0)) + bytes(92)
+_MP3_BITS_PER_SECOND = 32_000
+_MP3_RATE_BITS = {22_050: 0b0000, 24_000: 0b0100}
 
 
 def _pcm(samples: array[int]) -> bytes:
@@ -79,10 +79,18 @@ def wav_seconds(file: bytes) -> Decimal:
         raise ValueError(f"not a WAV file: {error}") from None
 
 
-class Mp3Encoder:
-    """Turns PCM at `MP3_RATE` into an MP3 of the same length in whole frames; what it decodes to is silence."""
+def _silent_mp3_frame(sample_rate: int) -> bytes:
+    # MPEG-2 layer III, no CRC, 32 kbit/s, mono; an all-zero side info and body decode to silence.
+    header = bytes((0xFF, 0xF3, 0x40 | _MP3_RATE_BITS[sample_rate], 0xC0))
+    length = _MP3_FRAME_SAMPLES // 8 * _MP3_BITS_PER_SECOND // sample_rate
+    return header + bytes(length - len(header))
 
-    def __init__(self) -> None:
+
+class Mp3Encoder:
+    """Turns PCM at 22,050 or 24,000 Hz into an MP3 of its length in whole frames; what it decodes to is silence."""
+
+    def __init__(self, sample_rate: int = MP3_RATE) -> None:
+        self._frame = _silent_mp3_frame(sample_rate)
         self._samples = 0
         self._frames = 0
 
@@ -91,7 +99,7 @@ class Mp3Encoder:
         self._samples += len(pcm) // PCM_WIDTH
         due = self._samples // _MP3_FRAME_SAMPLES - self._frames
         self._frames += due
-        return _MP3_SILENT_FRAME * due
+        return self._frame * due
 
 
 def is_speech(pcm: bytes) -> bool:

@@ -2,8 +2,8 @@
 A call without a room: an `AgentSession` between a microphone and a loudspeaker, driven turn by turn.
 
 Invariant: turns are taken on events of the session and never on guesses about time; what is spoken is real audio
-that goes through the real plugins. Turns end by the recogniser's endpoint (`turn_detection="stt"`), so that the same
-script gives the same turns on every run.
+that goes through the real plugins. Turns end by the endpoint of the recogniser, or of a speech-to-speech model, so
+that the same script gives the same turns on every run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from livekit.agents.voice.turn import TurnHandlingOptions
 from livekit_costmeter.testing.devices import Captions, Loudspeaker, Microphone
 
 _TURN_HANDLING: TurnHandlingOptions = {
-    "turn_detection": "stt",
     "endpointing": {"min_delay": 0.0, "max_delay": 0.0},
     # Without a mode LiveKit would ask its cloud whether an interruption is one.
     "interruption": {"mode": "vad", "false_interruption_timeout": 2.0},
@@ -33,12 +32,16 @@ _TURN_HANDLING: TurnHandlingOptions = {
 
 _DEFAULTS: dict[str, Any] = {
     "vad": None,
-    "turn_handling": _TURN_HANDLING,
     "aec_warmup_duration": None,
     "user_away_timeout": None,
     # How long hanging up waits for a last transcript; nobody speaks after it here.
     "session_close_transcript_timeout": 0.2,
 }
+
+
+def _turn_handling(model: object) -> TurnHandlingOptions:
+    """Let a speech-to-speech model hear turns itself, and the recogniser otherwise."""
+    return {**_TURN_HANDLING, "turn_detection": "realtime_llm" if isinstance(model, lk_llm.RealtimeModel) else "stt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class CallDriver:
         self,
         *,
         stt: lk_stt.STT[Any] | None = None,
-        llm: lk_llm.LLM[Any] | None = None,
+        llm: lk_llm.LLM[Any] | lk_llm.RealtimeModel | None = None,
         tts: lk_tts.TTS[Any] | None = None,
         agent: Agent | None = None,
         speed: float = 4.0,
@@ -126,7 +129,8 @@ class CallDriver:
         await self._stack.aclose()
 
     def _connect(self) -> AgentSession[Any]:
-        session: AgentSession[Any] = AgentSession(**{**_DEFAULTS, **self._components, **self._session_options})
+        defaults = {**_DEFAULTS, "turn_handling": _turn_handling(self._components.get("llm"))}
+        session: AgentSession[Any] = AgentSession(**{**defaults, **self._components, **self._session_options})
         session.on("speech_created", self._on_speech)
         session.on("conversation_item_added", self._on_item)
         session.on("close", self._on_close)

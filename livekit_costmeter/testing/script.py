@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,16 @@ class ToolCall:
 class Reply:
     """One answer of the chat model, with what it costs beside its text.
 
-    `cached_tokens` of the prompt are served from the cache (never more than the prompt has); `reasoning_tokens` are
-    generated before the text and stay hidden.
+    `cached_tokens` of the prompt are served from the cache (never more than the prompt has), and `cache_write_tokens`
+    of the rest are written to it, where the vendor bills that; `reasoning_tokens` are generated before the text and
+    stay hidden.
     """
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +108,51 @@ class ListenScript:
 
 
 @dataclass(frozen=True, slots=True)
+class RealtimeScript:
+    """How a speech-to-speech model behaves.
+
+    The nth response gets the nth reply and the nth utterance the nth transcript, and the last ones repeat; a refused
+    response consumes no reply. A reply's reasoning tokens are text tokens here, as the wire has no others. The nth
+    response meets the nth fault; `drop_after` counts seconds of its audio. `created_after` lies between a response's
+    being asked for and `response.created`, `first_audio_after` between that and its first audio; `report_usage=False`
+    leaves usage out of both kinds of event. What a client wants transcribed is, and is billed apart, unless
+    `transcribe=False`. `bill="session"` bills the time that sessions were open, beside the tokens.
+    """
+
+    replies: Sequence[Reply | str] = ("Of course. I have noted that down for you. Is there anything else?",)
+    transcripts: Sequence[str] = ("Could you please check the status of my order?",)
+    faults: Sequence[Fault | None] = ()
+    silence_after: float = 0.3
+    created_after: float = 0.0
+    first_audio_after: float = 0.0
+    characters_per_second: float = 15.0
+    realtime_factor: float | None = 20.0
+    chunk_seconds: float = 0.1
+    heard_tokens_per_second: int = 10
+    spoken_tokens_per_second: int = 20
+    transcribe: bool = True
+    report_usage: bool = True
+    bill: Literal["tokens", "session"] = "tokens"
+
+
+@dataclass(frozen=True, slots=True)
 class Script:
-    """The script of all vendors: OpenAI chat, speech and transcription, Deepgram, Cartesia voices and recognition."""
+    """The script of all vendors.
+
+    `chat`, `responses`, `speech`, `transcription` and `realtime` are OpenAI's, `inference_*` are LiveKit's gateway's.
+    """
 
     chat: ChatScript = field(default_factory=ChatScript)
+    responses: ChatScript = field(default_factory=ChatScript)
+    realtime: RealtimeScript = field(default_factory=RealtimeScript)
     speech: VoiceScript = field(default_factory=VoiceScript)
     transcription: ListenScript = field(default_factory=ListenScript)
     deepgram: ListenScript = field(default_factory=ListenScript)
     cartesia: VoiceScript = field(default_factory=VoiceScript)
     cartesia_stt: ListenScript = field(default_factory=ListenScript)
+    anthropic: ChatScript = field(default_factory=ChatScript)
+    elevenlabs: VoiceScript = field(default_factory=VoiceScript)
+    assemblyai: ListenScript = field(default_factory=ListenScript)
+    inference_llm: ChatScript = field(default_factory=ChatScript)
+    inference_stt: ListenScript = field(default_factory=ListenScript)
+    inference_tts: VoiceScript = field(default_factory=VoiceScript)

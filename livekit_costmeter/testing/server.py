@@ -1,5 +1,5 @@
 """
-The loopback providers: OpenAI, Deepgram and Cartesia simulated on a free port of 127.0.0.1, with one ledger.
+The loopback providers: all vendors simulated on one free port of 127.0.0.1, with one ledger.
 
 Invariant: nothing leaves this machine, and when the server is closed no task and no socket of it is left.
 """
@@ -18,11 +18,17 @@ from aiohttp.typedefs import Handler
 
 from livekit_costmeter.testing.ledger import Dropped, Ledger
 from livekit_costmeter.testing.script import Script
+from livekit_costmeter.testing.vendors.anthropic import Anthropic
+from livekit_costmeter.testing.vendors.assemblyai import AssemblyAI
 from livekit_costmeter.testing.vendors.cartesia import Cartesia
 from livekit_costmeter.testing.vendors.cartesia_stt import CartesiaRecognition
 from livekit_costmeter.testing.vendors.deepgram import Deepgram
+from livekit_costmeter.testing.vendors.elevenlabs import ElevenLabs
+from livekit_costmeter.testing.vendors.inference import GatewayChat, GatewayRecognition, GatewayVoices
 from livekit_costmeter.testing.vendors.openai import OpenAIChat
 from livekit_costmeter.testing.vendors.openai_audio import OpenAIAudio
+from livekit_costmeter.testing.vendors.openai_realtime import OpenAIRealtime
+from livekit_costmeter.testing.vendors.openai_responses import OpenAIResponses
 
 _HOST = "127.0.0.1"
 
@@ -56,8 +62,18 @@ class LoopbackProviders:
 
     @property
     def openai_url(self) -> str:
-        """The `base_url` for the OpenAI plugin."""
+        """The `base_url` for the OpenAI plugin, its `responses.LLM` included."""
         return f"{self._root}/openai/v1"
+
+    @property
+    def realtime_url(self) -> str:
+        """The `base_url` for `openai.realtime.RealtimeModel`."""
+        return f"{self.openai_url}/realtime"
+
+    @property
+    def inference_url(self) -> str:
+        """The `base_url` for `livekit.agents.inference`."""
+        return f"{self._root}/inference/v1"
 
     def openai_client(self, api_key: str) -> Any:
         """Return a client for the OpenAI plugin (`client=`) that asks api.openai.com and is answered here.
@@ -88,6 +104,21 @@ class LoopbackProviders:
     def cartesia_url(self) -> str:
         """The `base_url` for the Cartesia plugin."""
         return f"{self._root}/cartesia"
+
+    @property
+    def anthropic_url(self) -> str:
+        """The `base_url` for the Anthropic plugin."""
+        return f"{self._root}/anthropic"
+
+    @property
+    def elevenlabs_url(self) -> str:
+        """The `base_url` for `elevenlabs.TTS`."""
+        return f"{self._root}/elevenlabs/v1"
+
+    @property
+    def assemblyai_url(self) -> str:
+        """The `base_url` for `assemblyai.STT`."""
+        return f"{self._root}/assemblyai"
 
     @property
     def http_session(self) -> aiohttp.ClientSession:
@@ -128,10 +159,18 @@ class LoopbackProviders:
         script, ledger = self.script, self.ledger
         return [
             *OpenAIChat(ledger, script.chat).routes("/openai/v1"),
+            *OpenAIResponses(ledger, script.responses).routes("/openai/v1"),
+            *OpenAIRealtime(ledger, script.realtime, monotonic=self._monotonic).routes("/openai/v1"),
             *OpenAIAudio(ledger, script.speech, script.transcription).routes("/openai/v1"),
             *Deepgram(ledger, script.deepgram, monotonic=self._monotonic).routes("/deepgram"),
             *Cartesia(ledger, script.cartesia).routes("/cartesia"),
             *CartesiaRecognition(ledger, script.cartesia_stt, monotonic=self._monotonic).routes("/cartesia"),
+            *Anthropic(ledger, script.anthropic).routes("/anthropic"),
+            *ElevenLabs(ledger, script.elevenlabs).routes("/elevenlabs/v1"),
+            *AssemblyAI(ledger, script.assemblyai, monotonic=self._monotonic).routes("/assemblyai"),
+            *GatewayChat(ledger, script.inference_llm).routes("/inference/v1"),
+            *GatewayRecognition(ledger, script.inference_stt, monotonic=self._monotonic).routes("/inference/v1"),
+            *GatewayVoices(ledger, script.inference_tts).routes("/inference/v1"),
         ]
 
     @web.middleware

@@ -32,8 +32,9 @@ def test_what_is_no_wav_file_is_refused():
         wav_seconds(b"ID3")
 
 
-def test_mp3_frames_follow_the_pcm():
-    """However the PCM is cut, the frames add up to its length in whole frames."""
-    encoder = Mp3Encoder()
+@pytest.mark.parametrize(("sample_rate", "frame"), [(22_050, 104), (24_000, 96)])
+def test_mp3_frames_follow_the_pcm(sample_rate, frame):
+    """However the PCM is cut, the frames add up to its length in whole frames, at either rate."""
+    encoder = Mp3Encoder(sample_rate)
     pieces = [encoder.encode(silence(samples)) for samples in (500, 500, 100, 1204)]
-    assert [len(piece) // 96 for piece in pieces] == [0, 1, 0, 3]
+    assert [len(piece) for piece in pieces] == [0, frame, 0, 3 * frame]

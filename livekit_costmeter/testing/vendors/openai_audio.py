@@ -88,9 +88,7 @@ class OpenAIAudio(Vendor):
                 return web.json_response(
                     {"text": text, "language": "english", "duration": float(seconds), "usage": usage}
                 )
-            return web.json_response(
-                {"text": text, "usage": _count_heard(operation, str(form.get("prompt", "")), text)}
-            )
+            return web.json_response({"text": text, "usage": count_heard(operation, str(form.get("prompt", "")), text)})
 
 
 def _accept(operation: Operation, body: Mapping[str, Any]) -> None:
@@ -143,7 +141,7 @@ def _event(kind: str, **fields: Any) -> bytes:
     return b"data: " + json.dumps({"type": f"speech.audio.{kind}", **fields}).encode() + b"\n\n"
 
 
-def _count_heard(operation: Operation, prompt: str, text: str) -> dict[str, Any]:
+def count_heard(operation: Operation, prompt: str, text: str) -> dict[str, Any]:
     """Count what a transcriber sold by tokens heard and wrote, and return it as its usage."""
     seconds = operation.quantities.get(Unit.AUDIO_SECONDS, Decimal(0))
     heard, read, written = math.ceil(seconds * _HEARD_TOKENS_PER_SECOND), count(prompt), count(text)

@@ -22,6 +22,7 @@ from livekit_costmeter.testing.script import Fault
 
 T = TypeVar("T")
 _NO_FAULT = Fault()
+_SCHEMES = frozenset({"Bearer", "Token"})
 
 
 class Cues(Generic[T]):
@@ -70,23 +71,32 @@ class Vendor:
         Raises:
             web.HTTPUnauthorized: The request carries no key.
         """
-        key = client_key(request)
         return self._ledger.begin(
             provider=self.provider,
             component=component,
             model=model,
-            key=key,
+            key=self.payer(request),
             id=id or f"{self.provider}-{component}-{next(self._ids)}",
         )
 
+    def payer(self, request: web.Request) -> str:
+        """Return the key that a request is billed to.
+
+        Raises:
+            web.HTTPUnauthorized: The request carries none.
+        """
+        return client_key(request)
+
 
 def client_key(request: web.Request) -> str:
-    """Read the key from `Authorization: Bearer|Token KEY` or `X-API-Key: KEY`.
+    """Read the key from `X-API-Key: KEY`, `xi-api-key: KEY` or `Authorization: [Bearer|Token] KEY`.
 
     Raises:
         web.HTTPUnauthorized: There is none.
     """
-    key = request.headers.get("X-API-Key") or request.headers.get("Authorization", "").partition(" ")[2]
+    first, _, second = request.headers.get("Authorization", "").partition(" ")
+    authorization = second or (first if first not in _SCHEMES else "")
+    key = request.headers.get("X-API-Key") or request.headers.get("xi-api-key") or authorization
     if not key:
         raise web.HTTPUnauthorized(text="no API key in the request")
     return key
