@@ -34,6 +34,21 @@ from livekit_costmeter.records.vocabulary import (
 )
 
 if TYPE_CHECKING:
+    from livekit_costmeter.records.audit import (
+        LIVEKIT_KEY,
+        REASONS,
+        Finding,
+        LiveKitUsage,
+        Manner,
+        Reason,
+        Recorded,
+        SessionAudit,
+        Work,
+        compare,
+        is_audit,
+        livekit_fields,
+        parse_livekit,
+    )
     from livekit_costmeter.records.charges import (
         CHARGE_FIELDS,
         Charge,
@@ -46,8 +61,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHARGE_FIELDS",
+    "LIVEKIT_KEY",
     "PARENT_UNIT",
     "PLATFORM",
+    "REASONS",
     "UNIT_ORDER",
     "UNKNOWN",
     "USAGE_FIELDS",
@@ -55,20 +72,31 @@ __all__ = [
     "BilledBy",
     "Charge",
     "Component",
+    "Finding",
     "InvalidRecord",
     "Kind",
+    "LiveKitUsage",
+    "Manner",
     "Outcome",
     "Owner",
     "PricingStatus",
+    "Reason",
+    "Recorded",
+    "SessionAudit",
     "Unit",
     "UsageRecord",
+    "Work",
     "charge_fields",
     "charge_from_fields",
     "charge_json",
+    "compare",
     "decimal_text",
     "format_instant",
+    "is_audit",
+    "livekit_fields",
     "parse_charge",
     "parse_instant",
+    "parse_livekit",
     "parse_size",
     "parse_usage",
     "round_cost",
@@ -78,6 +106,21 @@ __all__ = [
 ]
 
 _HOMES = {
+    "audit": (
+        "LIVEKIT_KEY",
+        "REASONS",
+        "Finding",
+        "LiveKitUsage",
+        "Manner",
+        "Reason",
+        "Recorded",
+        "SessionAudit",
+        "Work",
+        "compare",
+        "is_audit",
+        "livekit_fields",
+        "parse_livekit",
+    ),
     "charges": ("CHARGE_FIELDS", "Charge", "charge_fields", "charge_from_fields", "charge_json", "parse_charge"),
     "usage": ("USAGE_FIELDS", "UsageRecord", "parse_usage", "usage_fields"),
 }
