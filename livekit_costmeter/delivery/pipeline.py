@@ -71,13 +71,15 @@ class Pipeline:
         self._starting = threading.Lock()
         self._stopping = threading.Event()
         self._notices = Notices(monotonic=monotonic)
+        self.append: Callable[..., str | None] = self._append_first
+        """Append one record; see `Spool.append`. The first one in a process also starts what ships it."""
         watch_forks(self)
 
-    def append(self, members: bytes, more: bytes = b"") -> str | None:
-        """Append one record; see `Spool.append`. The first one in a process also starts what ships it."""
+    def _append_first(self, members: bytes, more: bytes = b"") -> str | None:
         record_id = self._spool.append(members, more)
         if self._worker is None:
             self._start(self._ship_slices if self._is_job else self._ship_all)
+        self.append = self._spool.append
         return record_id
 
     def serve(self) -> None:
@@ -92,6 +94,7 @@ class Pipeline:
     def after_fork(self) -> None:
         """Forget, in a forked child, threads that only the parent has."""
         self._shipper = self._worker = None
+        self.append = self._append_first
         self._starting, self._stopping = threading.Lock(), threading.Event()
 
     def _start(self, work: Callable[[], None]) -> None:

@@ -101,7 +101,7 @@ class Spool:
         self._kept: list[SegmentFile] = []
         self._names: list[str] = []
         self._tail: deque[bytes] = deque()
-        self._name = ""
+        self._name, self._encoded_name = "", b""
         self._sequence = 0
         self._appended = self._dropped = self._refused = 0
         self._wait = 0.0
@@ -117,11 +117,11 @@ class Spool:
         try:
             with self._lock:
                 if not self._name:
-                    self._name = self._new_name()
-                    self._sequence = 0
-                identity = f"{self._name}-{self._sequence}"
-                line = encode_line(b"".join((b'{"id":"', identity.encode(), b'",', members, more)))
-                self._sequence += 1
+                    self._take_name()
+                sequence = self._sequence
+                self._sequence = sequence + 1
+                line = encode_line(b'{"id":"%b-%d",%b%b' % (self._encoded_name, sequence, members, more))
+                identity = f"{self._name}-{sequence}"
                 if self._file is not None and not self._tail and self._put(self._file, line):
                     return identity
                 self._hold(line)
@@ -131,6 +131,11 @@ class Spool:
             self._dropped += 1
             self._notices.warning("usage record dropped: it cannot be written", error=type(error).__name__)
             return None
+
+    def _take_name(self) -> None:
+        self._name = self._new_name()
+        self._encoded_name = self._name.encode()
+        self._sequence = 0
 
     def _new_name(self) -> str:
         moment = datetime.fromtimestamp(self._clock(), UTC)
@@ -185,8 +190,7 @@ class Spool:
 
     def _open(self) -> SegmentFile | None:
         if not self._name:
-            self._name = self._new_name()
-            self._sequence = 0
+            self._take_name()
         header = {
             "format": 1,
             "created_at": format_instant(datetime.fromtimestamp(self._clock(), UTC)),
