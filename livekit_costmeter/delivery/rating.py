@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from livekit_costmeter.delivery.audit import AuditSidecar
 from livekit_costmeter.delivery.backlog import is_alive, is_framing, opened, read_header, segment_path
 from livekit_costmeter.delivery.files.acks import Ack, ack_path, read_ack
 from livekit_costmeter.delivery.files.charges import HEADER, charge_lines, encode_charges, has_header, source_offset
@@ -67,6 +68,16 @@ class RatingCounts:
     stalled: bool = False
 
 
+class Learner(Protocol):
+    """Learns from records as they are rated, such as how many tokens a text has; never raises."""
+
+    def learn_from(self, record: UsageRecord) -> None:
+        """Take one record for a sample, if it is one."""
+
+    def save(self) -> None:
+        """Keep what was learned."""
+
+
 @dataclass(slots=True)
 class Rating:
     """Rates segments of one directory; used by the holder of the ship lock, from one thread."""
@@ -76,9 +87,14 @@ class Rating:
     sinks: Collection[str]
     dead: DeadLetters
     notices: Notices
+    learn: Learner | None = None
     fsync: float = 0.5
     monotonic: Callable[[], float] = time.monotonic
     _synced_at: dict[str, float] = field(default_factory=dict)
+    _audits: AuditSidecar = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._audits = AuditSidecar(self.directory, notices=self.notices)
 
     def resume(self, name: str) -> SegmentState:
         """Find out how far a segment was rated by whoever shipped it before.
@@ -175,6 +191,8 @@ class Rating:
                 out = b"".join(self._rated_line(state, line, counts) for line in batch)
                 self._store(state, charges, out)
                 state.source = batch[-1].end
+                if self.learn is not None:
+                    self.learn.save()
 
     def _store(self, state: SegmentState, charges: int, out: bytes) -> None:
         if not out:
@@ -215,6 +233,9 @@ class Rating:
             reason = f"{type(error).__name__}: {error}"[:500]
             self.dead.keep("rating", state.name, reason=reason, usage=payload.decode(errors="replace"))
             return ()
+        self._audits.keep(record)
+        if self.learn is not None:
+            self.learn.learn_from(record)
         self._watch_sequence(state, record.id, counts)
         counts.charges += len(charges)
         return charges

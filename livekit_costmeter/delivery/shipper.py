@@ -21,7 +21,7 @@ from livekit_costmeter.delivery.files.acks import SINK_NAME
 from livekit_costmeter.delivery.files.dead import DeadLetters
 from livekit_costmeter.delivery.files.locks import ShipLock
 from livekit_costmeter.delivery.notices import Notices
-from livekit_costmeter.delivery.rating import Rate, Rating, RatingCounts, SegmentState
+from livekit_costmeter.delivery.rating import Learner, Rate, Rating, RatingCounts, SegmentState
 from livekit_costmeter.delivery.sinks import Sink
 
 Progress = Callable[[int, int], None]
@@ -74,6 +74,7 @@ class Shipper:
         rate: Rate,
         sinks: Mapping[str, Sink | Callable[[], Sink]],
         forget: Collection[str] = (),
+        learn: Learner | None = None,
         batch_rows: int = 500,
         fsync: float = 0.5,
         interval: float = 0.5,
@@ -91,6 +92,7 @@ class Shipper:
         self._rate = rate
         self._sinks = sinks
         self._forgotten = forget
+        self._learn = learn
         self._batch_rows = batch_rows
         self._fsync = fsync
         self._interval = interval
@@ -110,7 +112,14 @@ class Shipper:
             for name, sink in self._sinks.items()
         }
         rating = Rating(
-            self._directory, self._rate, couriers, dead, self._notices, fsync=self._fsync, monotonic=self._monotonic
+            self._directory,
+            self._rate,
+            couriers,
+            dead,
+            self._notices,
+            learn=self._learn,
+            fsync=self._fsync,
+            monotonic=self._monotonic,
         )
         return Custody(
             self._directory, rating=rating, couriers=couriers, forgotten=self._forgotten, notices=self._notices

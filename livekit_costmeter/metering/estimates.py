@@ -1,0 +1,166 @@
+"""
+Estimates of what no provider reported: tokens from text and audio, by ratios that learn.
+
+The default before the first reported call of a model: a token for every 4 bytes of UTF-8, 4 tokens for every message
+of a prompt, 20 tokens for every second of spoken audio. What reported calls of the same model really had, against
+that default, is the factor that later estimates take; it is rounded to four places, so that an estimate can be
+recomputed from its record: quantity = the sum of `observed` times `ratios`, rounded half-even to an integer.
+
+What is learned outlives the process in `calibration.json` beside the spool:
+`{"format": 1, "models": {"<provider>/<model>/<side>": {"default": "n", "actual": "n", "samples": n}}}`. Only the
+shipper writes it, from the records it rates (`attributes.observed` of a reported call): a new file replaces the old.
+
+Invariant: a missing or damaged file means the default, never an error; a model is remembered by three numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+from typing import Any
+
+from livekit_costmeter.log import log
+
+DEFAULT_RATIOS = {"bytes": Decimal("0.25"), "messages": Decimal(4), "milliseconds": Decimal("0.02")}
+SIDES: Mapping[str, tuple[str, ...]] = {
+    "input": ("input_tokens", "cached_input_tokens", "cache_write_tokens"),
+    "output": ("output_tokens",),
+    "audio": ("output_audio_tokens",),
+}
+"""Which units of a reported call a side's observation stands for."""
+_ENOUGH = 64
+"""Own samples of one model and side after which a process measures no more."""
+_MOST_SAMPLES = 512
+"""Beyond these, older samples lose half their weight, so that a changed model is followed."""
+_MOST_MODELS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number of tokens, and everything it can be recomputed from."""
+
+    tokens: int
+    inputs: Mapping[str, Any]
+    samples: int
+
+
+@dataclass(slots=True)
+class _Sums:
+    default: Decimal = Decimal(0)
+    actual: Decimal = Decimal(0)
+    samples: int = 0
+
+    def add(self, default: Decimal, actual: Decimal, samples: int = 1) -> None:
+        self.default += default
+        self.actual += actual
+        self.samples += samples
+        if self.samples > _MOST_SAMPLES:
+            self.default, self.actual, self.samples = self.default / 2, self.actual / 2, self.samples // 2
+
+
+class Calibration:
+    """What one process knows of tokens per text: what it read from the file, and what it learned itself."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._known: dict[str, _Sums] | None = None
+        self._own: dict[str, int] = {}
+        self._is_changed = False
+        self._lock = threading.Lock()
+
+    def is_wanted(self, provider: str, model: str) -> bool:
+        """Tell whether another reported call of this model is worth measuring in this process."""
+        return self._own.get(f"{provider}/{model}/output", 0) < _ENOUGH
+
+    def learn(self, provider: str, model: str, side: str, observed: Mapping[str, int], tokens: Decimal | int) -> None:
+        """Take a reported call for a sample; `tokens` is what the provider counted for what was `observed`."""
+        default = _default(observed)
+        if default <= 0 or tokens <= 0:
+            return
+        key = f"{provider}/{model}/{side}"
+        with self._lock:
+            known = self._load()
+            if key not in known and len(known) >= _MOST_MODELS:
+                del known[next(iter(known))]
+            known.setdefault(key, _Sums()).add(default, Decimal(tokens))
+            self._own[key] = self._own.get(key, 0) + 1
+            self._is_changed = True
+
+    def learn_from(self, record: Any) -> None:
+        """Take a usage record for a sample, if it is a reported call that was measured."""
+        observed = record.attributes.get("observed")
+        if not isinstance(observed, Mapping):
+            return
+        with suppress(TypeError, ValueError, AttributeError, ArithmeticError):  # of another release, or by another hand
+            for side, features in observed.items():
+                units = SIDES.get(side, ())
+                tokens = sum((record.quantities.get(unit, Decimal(0)) for unit in units), Decimal(0))
+                self.learn(record.provider, record.model, side, features, tokens)
+
+    def knows(self, provider: str, model: str, side: str) -> bool:
+        """Tell whether any call of this model was ever reported in these tokens."""
+        with self._lock:
+            return f"{provider}/{model}/{side}" in self._load()
+
+    def estimate(self, provider: str, model: str, side: str, observed: Mapping[str, int]) -> Estimate:
+        """Return the tokens of what was observed: `bytes` and `messages` of text, or `milliseconds` of audio."""
+        with self._lock:
+            sums = self._load().get(f"{provider}/{model}/{side}")
+        factor = sums.actual / sums.default if sums is not None and sums.default > 0 else Decimal(1)
+        ratios = {name: (DEFAULT_RATIOS[name] * factor).quantize(Decimal("0.0001")) for name in observed}
+        exact = sum((amount * ratios[name] for name, amount in observed.items()), Decimal(0))
+        samples = 0 if sums is None else sums.samples
+        inputs = {
+            "observed": dict(observed),
+            "ratios": {name: f"{ratio.normalize():f}" for name, ratio in ratios.items()},
+            "samples": samples,
+        }
+        return Estimate(int(exact.to_integral_value(ROUND_HALF_EVEN)), inputs, samples)
+
+    def save(self) -> None:
+        """Replace the file by what is known now, if anything was learned; an error is logged and costs nothing."""
+        with self._lock:
+            if self._path is None or not self._is_changed:
+                return
+            models = {
+                key: {"default": str(sums.default), "actual": str(sums.actual), "samples": sums.samples}
+                for key, sums in self._load().items()
+            }
+            self._is_changed = False
+        draft = self._path.with_suffix(".tmp")
+        try:
+            descriptor = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump({"format": 1, "models": models}, file)
+            draft.replace(self._path)
+        except OSError as error:
+            log().warning("calibration of estimates is not saved", error=error.strerror or str(error))
+
+    def _load(self) -> dict[str, _Sums]:
+        if self._known is None:
+            self._known = {} if self._path is None else _read(self._path)
+        return self._known
+
+
+def _default(observed: Mapping[str, int]) -> Decimal:
+    return sum((DEFAULT_RATIOS.get(name, Decimal(0)) * amount for name, amount in observed.items()), Decimal(0))
+
+
+def _read(path: Path) -> dict[str, _Sums]:
+    try:
+        models = json.loads(path.read_bytes())["models"]
+        return {
+            key: _Sums(Decimal(sums["default"]), Decimal(sums["actual"]), int(sums["samples"]))
+            for key, sums in models.items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
+        log().warning("calibration of estimates cannot be read and starts anew", file=path.name)
+        return {}
