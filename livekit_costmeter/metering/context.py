@@ -112,15 +112,14 @@ class Scopes:
             self._by_session[session] = scope
         return scope
 
-    def current(self) -> tuple[Scope, str | None, str | None]:
-        """Return the scope of the running task, the id of its agent, and of the speech it works for."""
+    def current(self) -> tuple[Scope, str | None, Any]:
+        """Return the scope of the running task, the id of its agent, and the speech it works for."""
         activity, speech, scope, job = internals.current_task()
-        speech_id = None if speech is None else speech.id
         if activity is not None:
-            return self.of_session(activity.session), activity.agent.id, speech_id
+            return self.of_session(activity.session), activity.agent.id, speech
         if scope is None:
             scope = self._process if job is None else self._of_job(job)
-        return scope, None, speech_id
+        return scope, None, speech
 
     def _of_job(self, job: Any) -> Scope:
         scope = self._by_job.get(job)

@@ -7,9 +7,9 @@ is good to notice a change and useless to find the key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from livekit_costmeter.metering.attribution import OWNER_MARK, KeyRing
 from livekit_costmeter.metering.hooks import internals
@@ -28,9 +28,11 @@ class Identify(Protocol):
 class Identity:
     """The record fields of one component, and their JSON together with the context they were last used in."""
 
-    __slots__ = ("_account", "_fields", "_last")
+    __slots__ = ("_account", "_fields", "_last", "model", "provider")
 
     def __init__(self, fields: dict[str, Any], account: str | None) -> None:
+        self.provider: str = fields["provider"]
+        self.model: str = fields["model"]
         self._fields = fields
         self._account = account
         self._last: tuple[Mapping[str, Any] | None, bytes] = (None, b"")
@@ -56,15 +58,31 @@ class Identity:
 class _Known:
     """What a component was last resolved to, and as what it reported itself then; it lives on the component."""
 
-    __slots__ = ("identity", "key", "kind", "mark", "model", "provider")
+    __slots__ = ("identity", "key", "key_path", "kind", "mark", "model", "provider")
 
-    def __init__(self, kind: str, provider: str, model: str, key: int, mark: str | None, identity: Identity) -> None:
+    def __init__(
+        self, kind: str, provider: str, model: str, path: Callable[[Any], Any] | None, mark: Any, identity: Identity
+    ) -> None:
         self.kind = kind
         self.provider = provider
         self.model = model
-        self.key = key
+        self.key_path = path
         self.mark = mark
         self.identity = identity
+        self.key: int | None = None
+
+    def is_current(self, component: Any, provider: str, model: str) -> bool:
+        """Tell whether the component still reports what it was resolved by, with the same key and mark."""
+        try:
+            key = None if self.key_path is None else hash(self.key_path(component))
+        except AttributeError:
+            return False
+        return (
+            self.model == model
+            and self.provider == provider
+            and self.key == key
+            and self.mark == getattr(component, OWNER_MARK, None)
+        )
 
 
 class Identities:
@@ -81,20 +99,15 @@ class Identities:
             model, provider = metadata.model_name, metadata.model_provider
         else:
             model, provider = component.model, component.provider
-        key, mark = hash(internals.api_key_of(component)), getattr(component, OWNER_MARK, None)
-        known = getattr(component, _KNOWN, None)
-        if (
-            known is not None
-            and known.model == model
-            and known.provider == provider
-            and known.kind == kind
-            and known.key == key
-            and known.mark == mark
-        ):
-            return cast("Identity", known.identity)
+        known: _Known | None = getattr(component, _KNOWN, None)
+        if known is not None and known.kind == kind and known.is_current(component, provider, model):
+            return known.identity
         identity = self._resolve(component, event, kind, provider or UNKNOWN, model or UNKNOWN)
+        path, mark = internals.key_path(component), getattr(component, OWNER_MARK, None)
+        known = _Known(kind, provider, model, path, mark, identity)
+        known.key = None if path is None else hash(path(component))
         with suppress(AttributeError):  # one without room for attributes is resolved each time
-            setattr(component, _KNOWN, _Known(kind, provider, model, key, mark, identity))
+            setattr(component, _KNOWN, known)
         return identity
 
     def _resolve(self, component: Any, event: Any, kind: str, provider: str, model: str) -> Identity:

@@ -1,29 +1,37 @@
 """
 CostMeter: turns what the taps see into usage records, and hands them to the spool.
 
-Invariant: nothing of ours raises into the agent or blocks its loop. Every tap ends in `_guarded`, which counts an
-error and logs it once per kind; a record is on disk when the tap returns.
+Invariant: nothing of ours raises into the agent or blocks its loop: an error of ours is counted and logged once per
+kind. A record is on disk when the tap returns.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+from weakref import WeakKeyDictionary
 
 from livekit_costmeter.log import log
 from livekit_costmeter.metering.attribution import KeyRing
-from livekit_costmeter.metering.context import ContextRules, Scopes
+from livekit_costmeter.metering.context import ContextRules, Scope, Scopes
+from livekit_costmeter.metering.estimates import Calibration
+from livekit_costmeter.metering.events import Events
 from livekit_costmeter.metering.hooks import internals
+from livekit_costmeter.metering.hooks.marks import probing
 from livekit_costmeter.metering.hooks.taps import Taps
 from livekit_costmeter.metering.identities import Identify, Identities
+from livekit_costmeter.metering.operations.generations import GenerationMeter
+from livekit_costmeter.metering.operations.realtime import RealtimeMeter
+from livekit_costmeter.metering.operations.recognition import RecognitionMeter
+from livekit_costmeter.metering.operations.speech import SpeechMeter
 from livekit_costmeter.metering.privacy import Privacy
-from livekit_costmeter.metering.readers import Reading, read
-from livekit_costmeter.metering.speech import SpeechMeter
-from livekit_costmeter.metering.streams import StreamMeter
+from livekit_costmeter.metering.readers import Fields
 from livekit_costmeter.records import usage_json
 
 if TYPE_CHECKING:
+    from livekit_costmeter.metering.audit import Auditor
     from livekit_costmeter.metering.summary import Readback, Summary, Totals
     from livekit_costmeter.records import UsageRecord
 
@@ -61,18 +69,26 @@ class CostMeter:
         rules: ContextRules,
         privacy: Privacy,
         rate: Callable[[UsageRecord], Any],
+        calibration: Calibration | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.taps = Taps(self)
         self._delivery = delivery
         self._identities = Identities(identify, keys)
         self._scopes = Scopes(rules, privacy)
-        self._streams = StreamMeter(self._stream_used, context=internals.listening_context, clock=clock)
-        self._speech = SpeechMeter(self._speech_used, clock=clock)
+        learned = calibration or Calibration()
+        self.generations = GenerationMeter(*self._outlets("llm"), calibration=learned, clock=clock)
+        self.speech = SpeechMeter(*self._outlets("tts"), calibration=learned, clock=clock)
+        self.realtime = RealtimeMeter(*self._outlets("realtime"), calibration=learned, clock=clock)
+        self.recognition = RecognitionMeter(self._outlets("stt")[0], clock=clock)
+        self.emitting: set[int] = set()
+        self._events = Events(self._append, self.generations, self.speech, self.recognition, self.realtime)
+        self.taps = Taps(self)
         self._rate = rate
+        self._clock = clock
         self._totals: Totals | None = None
+        self._auditor: Auditor | None = None
         self._callbacks: list[Callback] = []
-        self._emitting: dict[int, Any] = {}
+        self._speculative: WeakKeyDictionary[Any, list[tuple[Any, str, str]]] = WeakKeyDictionary()
         self._failures: dict[str, int] = {}
 
     def tap(self) -> None:
@@ -99,88 +115,51 @@ class CostMeter:
 
     def summary(self, session: Any = None) -> Summary:
         """Return running totals by component, model and owner; of the whole process without a session."""
-        from livekit_costmeter.metering.summary import Totals
-
-        if self._totals is None:
-            self._totals = Totals(self._delivery.readback(), self._rate)
-        return self._totals.summary(None if session is None else self._scopes.of_session(session).session_id)
+        return self._summed().summary(None if session is None else self._scopes.of_session(session).session_id)
 
     async def aclose(self) -> None:
         """Append what only memory knows, close the segment and flush; idempotent, and metering goes on after it."""
-        self._guarded(self._streams.flush)
+        self._guarded(self.recognition.flush)
+        self._guarded(self.realtime.flush)
         try:
             await self._delivery.settle()
         except Exception as error:
-            self._failed(error)
+            self.failed(error)
 
     def instrument(self, server: Any) -> Any:
         """Ship for this worker's main process from now on, also before `run`; returns the server."""
         self._guarded(self._delivery.serve)
         return server
 
-    # What the taps call (internals.Observer).
+    # What the taps call (hooks.observer.Observer).
 
-    def observe(self, emitter: Any, event: Any) -> None:
-        """Record one metrics object, once, whoever emits it again."""
+    def usage(self, emitter: Any, event: Any) -> None:
+        """Record one metrics object."""
         try:
-            # Adapters emit the same object again from within this emit; the leaf, which holds the key, is first.
-            if id(event) in self._emitting:
-                return
-            self._emitting[id(event)] = emitter
-            reading = read(event)
-            if reading is None:
-                return
-            component, worker = reading.component, internals.component_behind(emitter)
-            if component == "tts":
-                if internals.repeats_inner_stream():
-                    return
-                if (stream := internals.reporting_stream()) is not None:
-                    reading = self._speech.reported(stream, reading)
-            # A realtime session (whose worker is its model) transcribes without a stream of its own to count.
-            elif component == "stt" and event.streamed and worker is emitter:
-                reading = _without_stream_seconds(reading)
-                if reading is None:
-                    return
-                self._streams.transcribed(emitter)
-            self._record(worker, event, reading, None)
+            self._events.read(emitter, event)
         except Exception as error:
-            self._failed(error)
+            self.failed(error)
 
-    def forget(self, emitter: Any, event: Any) -> None:
-        """End an emit; only the first emitter of an object ends its story."""
-        if self._emitting.get(id(event)) is emitter:
-            del self._emitting[id(event)]
-
-    def audio_pushed(self, stream: Any, seconds: float) -> None:
-        """Count audio on its way to a provider."""
+    def usage_of_session(self, session: Any, event: Any) -> None:
+        """Record one metrics object of a realtime or duplex session."""
         try:
-            self._streams.pushed(stream, seconds)
+            self._events.read_of_session(session, event)
         except Exception as error:
-            self._failed(error)
-
-    def stream_opened(self, stream: Any) -> None:
-        """Start to count a recognition stream."""
-        self._guarded(lambda: self._streams.opened(stream))
-
-    def stream_closed(self, stream: Any) -> None:
-        """Append the rest of a recognition stream."""
-        self._guarded(lambda: self._streams.closed(stream))
-
-    def message_sent(self, stream: Any, message: str) -> None:
-        """Count the characters that a synthesis stream sends."""
-        self._guarded(lambda: self._speech.message_sent(stream, message))
-
-    def audio_received(self, stream: Any, seconds: float) -> None:
-        """Count the audio that a synthesis stream receives."""
-        self._guarded(lambda: self._speech.audio_received(stream, seconds))
-
-    def speech_ended(self, stream: Any) -> None:
-        """Append what a synthesis stream sent and LiveKit never reported."""
-        self._guarded(lambda: self._speech.ended(stream))
+            self.failed(error)
 
     def session_starting(self, session: Any) -> Any:
-        """Build the session's scope."""
-        return self._guarded(lambda: self._scopes.of_session(session))
+        """Build the session's scope, and audit the session when it closes."""
+
+        def begin() -> Any:
+            scope = self._scopes.of_session(session)
+            session.once("close", lambda *_: self._guarded(lambda: self._audit(session, scope)))
+            return scope
+
+        return self._guarded(begin)
+
+    def speech_cancelled(self, speech: Any) -> None:
+        """Say of work that is recorded already that nobody will hear it."""
+        self._guarded(lambda: self._discard(speech))
 
     def server_running(self) -> None:
         """Ship from the worker's main process."""
@@ -190,43 +169,87 @@ class CostMeter:
         """Ship what is left, within the deadline."""
         await self.aclose()
 
-    def _speech_used(self, stream: Any, reading: Reading) -> None:
-        self._record(internals.component_of(stream), None, reading, None)
+    def failed(self, error: Exception) -> None:
+        """Count an error of ours, and log the first of its kind."""
+        kind = type(error).__name__
+        self._failures[kind] = self._failures.get(kind, 0) + 1
+        if self._failures[kind] == 1:
+            # The type and place only: a message of somebody else's exception may quote a request and its key.
+            log().error("metering failed; the call goes on", error=kind, at=_place(error))
 
-    def _stream_used(self, stream: Any, reading: Reading, total: dict[str, str] | None) -> None:
-        self._guarded(lambda: self._record(internals.component_of(stream), None, reading, total))
+    def _outlets(self, kind: str) -> tuple[Callable[[Any, Fields], None], Callable[[Any], tuple[str, str]]]:
+        def append(stream: Any, fields: Fields) -> None:
+            try:
+                self._append(internals.component_of(stream), kind, fields, None)
+            except Exception as error:
+                self.failed(error)
 
-    def _record(self, component: Any, event: Any, reading: Reading, total: dict[str, str] | None) -> None:
-        kind, quantities, basis, operation_id, at, duration, outcome, complete, attributes = reading
-        scope, agent, speech_id = self._scopes.current()
-        identity = self._identities.identity(component, event, kind)
-        fields = {
-            # Epoch seconds, as LiveKit gives them: making text of them costs more than the append.
-            "at": at,
-            "started_at": at - duration if duration > 0 else at,
-            "outcome": outcome,
-            "quantities": quantities,
-            "basis": basis,
-        }
-        if operation_id is not None:
-            fields["operation_id"] = operation_id
-        if complete:
-            total = quantities
-        if total is not None:
-            fields["operation_total"] = total
-        if speech_id is not None:
-            fields["speech_id"] = speech_id
+        def names(component: Any) -> tuple[str, str]:
+            identity = self._identities.identity(component, None, kind)
+            return identity.provider, identity.model
+
+        return append, names
+
+    def _append(self, component: Any, kind: str, fields: Fields, event: Any) -> None:
+        scope, agent, speech = self._scopes.current()
         if agent is not None:
             fields["agent"] = agent
+        if probing.get():
+            fields["outcome"] = "probe"
+        if speech is not None and "speech_id" not in fields:
+            fields["speech_id"] = speech.id
+            if internals.is_speculative(speech):
+                self._speculate(speech, component, kind, fields)
         if kind == "stt" and (language := internals.language_of(component)):
-            attributes = {**(attributes or {}), "language": language}  # several languages at once cost more
-        if attributes is not None:
-            fields["attributes"] = attributes
+            fields["attributes"] = {**fields.get("attributes", {}), "language": language}  # several at once cost more
+        identity = self._identities.identity(component, event, kind)
         # The larger half of a record is the same from event to event: it is encoded once and spliced in.
         members, more = identity.members_with(scope.current(), scope.account_is_fixed), usage_json(fields)[1:]
         record_id = self._delivery.append(members, more)
         if self._callbacks:
             self._publish(record_id, members + more)
+
+    def _speculate(self, speech: Any, component: Any, kind: str, fields: Fields) -> None:
+        if internals.is_thrown_away(speech):
+            fields["outcome"] = "discarded"
+        elif fields["quantities"]:
+            unit = next(iter(fields["quantities"]))
+            self._speculative.setdefault(speech, []).append((component, kind, unit))
+
+    def _discard(self, speech: Any) -> None:
+        if not internals.is_speculative(speech):
+            return
+        for component, kind, unit in self._speculative.pop(speech, ()):
+            now = self._clock()
+            fields: Fields = {
+                "at": now,
+                "started_at": now,
+                "outcome": "discarded",
+                "quantities": {unit: "0"},
+                "basis": {unit: "observed"},
+                "speech_id": speech.id,
+            }
+            self._append(component, kind, fields, None)
+
+    def _summed(self) -> Totals:
+        from livekit_costmeter.metering.summary import Totals
+
+        if self._totals is None:
+            self._totals = Totals(self._delivery.readback(), self._rate)
+        return self._totals
+
+    def _audit(self, session: Any, scope: Scope) -> None:
+        from livekit_costmeter.metering.audit import Auditor, audit_fields, livekit_usage
+
+        now = self._clock()
+        fields = {**audit_fields(livekit_usage(session)), **scope.current(), "at": now, "started_at": now}
+        self._delivery.append(usage_json(fields)[1:])
+        if self._auditor is None:
+            self._auditor = Auditor(self._summed())
+        # Reading back takes its time, and this is the agent's loop.
+        threading.Thread(
+            target=self._auditor.close, args=(scope.session_id,), name="costmeter-audit", daemon=True
+        ).start()
 
     def _publish(self, record_id: str | None, members: bytes) -> None:
         from livekit_costmeter.records import parse_usage
@@ -236,21 +259,14 @@ class CostMeter:
             try:
                 callback(record)
             except Exception as error:
-                self._failed(error)
+                self.failed(error)
 
     def _guarded(self, action: Callable[[], Any]) -> Any:
         try:
             return action()
         except Exception as error:
-            self._failed(error)
+            self.failed(error)
             return None
-
-    def _failed(self, error: Exception) -> None:
-        kind = type(error).__name__
-        self._failures[kind] = self._failures.get(kind, 0) + 1
-        if self._failures[kind] == 1:
-            # The type and place only: a message of somebody else's exception may quote a request and its key.
-            log().error("metering failed; the call goes on", error=kind, at=_place(error))
 
 
 def _place(error: Exception) -> str:
@@ -258,11 +274,3 @@ def _place(error: Exception) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return "" if trace is None else f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"
-
-
-def _without_stream_seconds(reading: Reading) -> Reading | None:
-    # Pushed audio and connection time are counted at the stream itself; tokens only the provider knows.
-    kept = {unit: amount for unit, amount in reading.quantities.items() if unit != "audio_seconds"}
-    if not kept:
-        return None
-    return reading._replace(quantities=kept, basis={unit: reading.basis[unit] for unit in kept})

@@ -1,35 +1,19 @@
 """
-From LiveKit's metrics objects to readings: disjoint units, each with how it is known.
+From LiveKit's metrics objects to the fields of a record: disjoint units, each with how it is known.
 
 Invariant: a reader is pure, never raises on a field that an older LiveKit lacks, and returns None where the object
-holds no usage (connection timings, voice activity, latencies).
+holds no usage (connection timings, voice activity, latencies, a reply whose provider said nothing).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-
-class Reading(NamedTuple):
-    """What one metrics object says was used; quantities are decimal strings per unit."""
-
-    component: str
-    quantities: dict[str, str]
-    basis: dict[str, str]
-    operation_id: str | None
-    at: float
-    duration: float
-    outcome: str = "completed"
-    complete: bool = True
-    """The operation ends here, so its total is `quantities`."""
-    attributes: Mapping[str, Any] | None = None
-
-
-def read(event: Any) -> Reading | None:
-    """Read one metrics object, whatever its type."""
-    reader = _READERS.get(getattr(event, "type", ""))
-    return None if reader is None else reader(event)
+Fields = dict[str, Any]
+"""What only this record has: `at`, `started_at` (epoch seconds, as LiveKit gives them: making text of them costs more
+than the append), `outcome`, `quantities` (decimal strings per unit), `basis`, and where known `operation_id`,
+`operation_total`, `attributes`, `service_tier`."""
 
 
 def seconds_text(seconds: float) -> str:
@@ -37,47 +21,60 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
-def _llm(event: Any) -> Reading:
-    cached = event.prompt_cached_tokens or 0
-    written = getattr(event, "cache_creation_tokens", 0) or 0
-    reasoning = getattr(event, "reasoning_tokens", 0) or 0
+def token_units(usage: Any) -> dict[str, str]:
+    """Split what a language model used into units; `usage` is LiveKit's metrics object or a stream's own usage."""
+    cached = usage.prompt_cached_tokens
+    written = getattr(usage, "cache_creation_tokens", 0)
+    reasoning = getattr(usage, "reasoning_tokens", 0)
     quantities: dict[str, str] = {}
-    if (fresh := event.prompt_tokens - cached - written) > 0:
+    if (fresh := usage.prompt_tokens - cached - written) > 0:
         quantities["input_tokens"] = str(fresh)
     if cached:
         quantities["cached_input_tokens"] = str(cached)
     if written:
         quantities["cache_write_tokens"] = str(written)
-    if (spoken := event.completion_tokens - reasoning) > 0:
+    if (spoken := usage.completion_tokens - reasoning) > 0:
         quantities["output_tokens"] = str(spoken)
     if reasoning:
         quantities["reasoning_tokens"] = str(reasoning)
-    outcome = "interrupted" if event.cancelled else "completed"
+    return quantities
+
+
+def read_llm(event: Any) -> Fields | None:
+    """Read `LLMMetrics`."""
+    quantities = token_units(event)
     if not quantities:
-        return _silent(event, outcome)
-    basis = dict.fromkeys(quantities, "reported")
-    return Reading("llm", quantities, basis, event.request_id or None, event.timestamp, event.duration, outcome)
+        return None
+    at, duration = event.timestamp, event.duration
+    fields = {
+        "at": at,
+        "started_at": at - duration if duration > 0 else at,
+        "outcome": "interrupted" if event.cancelled else "completed",
+        "quantities": quantities,
+        "basis": dict.fromkeys(quantities, "reported"),
+        "operation_total": quantities,
+    }
+    if event.request_id:
+        fields["operation_id"] = event.request_id
+    return fields
 
 
-def _decision(event: Any) -> Reading:
+def read_decision(event: Any) -> Fields:
+    """Read `DecisionMetrics`."""
     counts = {"input_tokens": event.input_tokens, "output_tokens": event.output_tokens}
     quantities = {unit: str(count) for unit, count in counts.items() if count}
-    if not quantities:
-        return _silent(event, "completed")
-    basis = dict.fromkeys(quantities, "reported")
-    return Reading("llm", quantities, basis, event.request_id or None, event.timestamp, event.duration)
+    return _whole(event, quantities, dict.fromkeys(quantities, "reported")) if quantities else silent(event)
 
 
-def _silent(event: Any, outcome: str) -> Reading:
-    # The provider worked and said nothing: one request is all that is known, and it has no price.
-    operation_id = event.request_id or None
-    return Reading("llm", {"requests": "1"}, _REQUEST_OBSERVED, operation_id, event.timestamp, event.duration, outcome)
+def silent(event: Any) -> Fields:
+    """Read a call of which nothing is known but that it was made: one request, which has no price."""
+    return _whole(event, {"requests": "1"}, {"requests": "observed"})
 
 
-def _tts(event: Any) -> Reading | None:
+def read_tts(event: Any) -> Fields | None:
+    """Read `TTSMetrics`: speech models that bill tokens take text in and put audio out."""
     quantities: dict[str, str] = {}
     basis: dict[str, str] = {}
-    # Speech models that bill tokens take text in and put audio out.
     for unit, count in (
         ("input_tokens", getattr(event, "input_tokens", 0)),
         ("output_audio_tokens", getattr(event, "output_tokens", 0)),
@@ -89,18 +86,15 @@ def _tts(event: Any) -> Reading | None:
     if event.audio_duration > 0:
         quantities["output_audio_seconds"] = seconds_text(event.audio_duration)
         basis["output_audio_seconds"] = "observed"
-    if not quantities:
-        return None
-    outcome = "interrupted" if event.cancelled else "completed"
-    return Reading("tts", quantities, basis, event.request_id or None, event.timestamp, event.duration, outcome)
+    return _whole(event, quantities, basis) if quantities else None
 
 
-def _stt(event: Any) -> Reading | None:
+def read_stt(event: Any) -> Fields | None:
+    """Read `STTMetrics`: what a transcription model reads is audio; the rest of its input is its text prompt."""
     quantities: dict[str, str] = {}
     basis: dict[str, str] = {}
     total = getattr(event, "input_tokens", 0) or 0
     audio = getattr(event, "input_audio_tokens", 0) or 0
-    # What a transcription model reads is audio; where the split is reported, the rest is its text prompt.
     split = (
         (("input_audio_tokens", audio), ("input_tokens", total - audio)) if audio else (("input_audio_tokens", total),)
     )
@@ -109,20 +103,11 @@ def _stt(event: Any) -> Reading | None:
             quantities[unit], basis[unit] = str(count), "reported"
     if event.audio_duration > 0:
         quantities["audio_seconds"], basis["audio_seconds"] = seconds_text(event.audio_duration), "observed"
-    if not quantities:
-        return None
-    return Reading(
-        "stt",
-        quantities,
-        basis,
-        event.request_id or None,
-        event.timestamp,
-        event.duration,
-        complete=not event.streamed,
-    )
+    return _whole(event, quantities, basis, is_whole=not event.streamed) if quantities else None
 
 
-def _realtime(event: Any) -> Reading | None:
+def read_realtime(event: Any) -> Fields | None:
+    """Read `RealtimeModelMetrics`, whose `timestamp` is the creation of the response, not its end."""
     units = realtime_units(event)
     quantities = {unit: str(count) for unit, count in units.items() if count > 0}
     basis = dict.fromkeys(quantities, "reported")
@@ -131,11 +116,9 @@ def _realtime(event: Any) -> Reading | None:
         quantities["session_seconds"], basis["session_seconds"] = seconds_text(session_seconds), "observed"
     if not quantities:
         return None
-    outcome = "interrupted" if event.cancelled else "completed"
-    # `timestamp` is the creation of the response here, not its end.
-    at = event.timestamp + event.duration
-    complete = not session_seconds
-    return Reading("realtime", quantities, basis, event.request_id or None, at, event.duration, outcome, complete)
+    fields = _whole(event, quantities, basis, is_whole=not session_seconds)
+    fields["started_at"], fields["at"] = event.timestamp, event.timestamp + event.duration
+    return fields
 
 
 def realtime_units(event: Any) -> dict[str, int]:
@@ -161,23 +144,24 @@ def realtime_units(event: Any) -> dict[str, int]:
     }
 
 
-def _requests(component: str) -> Callable[[Any], Reading | None]:
-    def reader(event: Any) -> Reading | None:
-        if not event.num_requests:
-            return None
-        quantities = {"requests": str(event.num_requests)}
-        return Reading(component, quantities, _REQUEST_OBSERVED, None, event.timestamp, 0.0)
-
-    return reader
+def read_requests(event: Any) -> Fields | None:
+    """Read what counts requests: interruption and turn detection."""
+    if not event.num_requests:
+        return None
+    return _whole(event, {"requests": str(event.num_requests)}, {"requests": "observed"})
 
 
-_REQUEST_OBSERVED = {"requests": "observed"}
-_READERS: Mapping[str, Callable[[Any], Reading | None]] = {
-    "llm_metrics": _llm,
-    "decision_metrics": _decision,
-    "tts_metrics": _tts,
-    "stt_metrics": _stt,
-    "realtime_model_metrics": _realtime,
-    "interruption_metrics": _requests("interruption"),
-    "eot_inference_metrics": _requests("turn_detection"),
-}
+def _whole(event: Any, quantities: dict[str, str], basis: Mapping[str, str], *, is_whole: bool = True) -> Fields:
+    at, duration = event.timestamp, getattr(event, "duration", 0.0)
+    fields: Fields = {
+        "at": at,
+        "started_at": at - duration if duration > 0 else at,
+        "outcome": "interrupted" if getattr(event, "cancelled", False) else "completed",
+        "quantities": quantities,
+        "basis": basis,
+    }
+    if request_id := getattr(event, "request_id", None):
+        fields["operation_id"] = request_id
+    if is_whole:
+        fields["operation_total"] = quantities
+    return fields

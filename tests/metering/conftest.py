@@ -33,11 +33,31 @@ class ListDelivery:
         self.settled += 1
 
     def readback(self):
-        raise NotImplementedError
+        return ListReadback(self)
 
     @property
     def records(self) -> list[dict]:
-        return [json.loads(body) for body in self.bodies]
+        """Usage, without the audit records at the end of sessions."""
+        return [record for record in map(json.loads, self.bodies) if record["component"] != "call"]
+
+    @property
+    def audits(self) -> list[dict]:
+        return [record for record in map(json.loads, self.bodies) if record["component"] == "call"]
+
+
+class ListReadback:
+    """Reads a list delivery, each record once."""
+
+    complete = True
+
+    def __init__(self, delivery):
+        self._delivery = delivery
+        self._read = 0
+
+    def new(self):
+        start, self._read = self._read, len(self._delivery.bodies)
+        for number in range(start, self._read):
+            yield b'{"id":"test-%d",%b' % (number, self._delivery.bodies[number][1:])
 
 
 @pytest.fixture

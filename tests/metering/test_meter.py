@@ -13,7 +13,7 @@ from livekit.agents.metrics import LLMMetrics, TTSMetrics
 from livekit.plugins import openai
 
 from livekit_costmeter.metering import Taps
-from livekit_costmeter.metering.hooks import internals
+from livekit_costmeter.metering.hooks import internals, marks
 from livekit_costmeter.metering.hooks.plugin import register_plugin
 from livekit_costmeter.metering.hooks.taps import unseen
 from livekit_costmeter.records import UsageRecord
@@ -41,7 +41,7 @@ def test_an_object_that_is_emitted_again_is_counted_once(meter, delivery, model)
     adapter.on("metrics_collected", lambda event: outer.emit("metrics_collected", event))
     model.emit("metrics_collected", llm_metrics())
     assert [record["model"] for record in delivery.records] == ["gpt-4o-mini"]
-    assert meter._emitting == {}
+    assert meter.emitting == set()
 
 
 def test_equal_objects_are_counted_each(meter, delivery, model):
@@ -81,14 +81,14 @@ def test_callbacks_get_every_record_and_cannot_hurt(meter, delivery, model, capl
 
 def test_an_error_of_ours_never_reaches_the_agent(meter, delivery, model, monkeypatch):
     """Even if reading fails, LiveKit's listeners run as always."""
-    monkeypatch.setattr("livekit_costmeter.metering.meter.read", lambda _event: 1 / 0)
+    monkeypatch.setattr("livekit_costmeter.metering.events.read_llm", lambda _event: 1 / 0)
     heard = []
     model.on("metrics_collected", heard.append)
     model.emit("metrics_collected", llm_metrics())
     model.emit("metrics_collected", object())
     assert len(heard) == 2
     assert delivery.records == []
-    assert meter._emitting == {}
+    assert meter.emitting == set()
 
 
 def test_an_error_of_a_listener_passes_as_without_us(meter, model):
@@ -100,7 +100,7 @@ def test_an_error_of_a_listener_passes_as_without_us(meter, model):
     model.on("metrics_collected", listener)
     with pytest.raises(TypeError, match="the agent's own"):
         model.emit("metrics_collected", llm_metrics())
-    assert meter._emitting == {}
+    assert meter.emitting == set()
 
 
 def test_removing_the_taps_restores_livekit(meter):
@@ -122,7 +122,7 @@ def test_nothing_is_hidden_by_this_version_of_livekit():
 
 def test_a_missing_name_is_said_and_costs_only_its_tap(make_meter, monkeypatch, delivery, model, caplog):
     """Where LiveKit moved something, one warning names what cannot be seen, and the rest is metered."""
-    gone = ("livekit.agents.stt", "NoSuchStream", "push_frame", internals.TAPS[8][3], "audio of something")
+    gone = ("livekit.agents.stt", "NoSuchStream", "push_frame", "audio_push", "audio of something")
     monkeypatch.setattr("livekit_costmeter.metering.hooks.taps.TAPS", (*internals.TAPS, gone))
     with caplog.at_level(logging.WARNING):
         make_meter()
@@ -173,7 +173,7 @@ def test_a_synthesis_built_on_a_stream_is_counted_once(meter, delivery):
     )  # fmt: skip
 
     async def outer():
-        internals._on_top_of_stream.set(True)
+        marks.reporting.set(marks.REPEATED)
         voice.emit("metrics_collected", event)
 
     asyncio.run(outer())

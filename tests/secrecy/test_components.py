@@ -82,8 +82,8 @@ async def test_credentials_in_an_address_are_no_provider(meter, memory, find_lea
     make = {"realtime": openai.realtime.RealtimeModel, "responses": openai.responses.LLM}[kind]
     model = make(model="gpt-realtime", base_url=address, api_key=KEY)
     assert PASSWORD in model.provider
-    meter.observe(model, event())
-    meter.observe(model, event(provider=model.provider))
+    meter.usage_of_session(model, event())
+    meter.usage_of_session(model, event(provider=model.provider))
     assert [json.loads(body)["reported_provider"] for body in memory.bodies] == ["voice.example.com:8443"] * 2
     assert {json.loads(body)["key_owner"] for body in memory.bodies} == {"acme"}
     known = model._livekit_costmeter_known
@@ -110,7 +110,7 @@ def test_an_error_of_a_component_is_logged_without_its_words(meter, memory, find
     caplog.set_level(logging.DEBUG)
     nameless = event()
     nameless.label = ""
-    meter.observe(Talkative(), nameless)
+    meter.usage_of_session(Talkative(), nameless)
     assert memory.bodies == []
     assert meter._failures == {"ValueError": 1}
     assert "metering failed; the call goes on  error=ValueError at=fail:" in caplog.text
@@ -125,7 +125,7 @@ def test_an_error_of_a_callback_is_logged_without_its_words(meter, find_leaks, c
 
     meter.on("usage_collected", callback)
     model = openai.realtime.RealtimeModel(base_url="wss://voice.example.com/v1", api_key=KEY)
-    meter.observe(model, event())
+    meter.usage_of_session(model, event())
     assert "error=KeyError at=callback:" in caplog.text
     assert find_leaks(caplog.text.encode(), {"key": KEY}) == []
 

@@ -1,9 +1,8 @@
 """
 Everything of LiveKit that is private or patched: the only file to read when a LiveKit release breaks something.
 
-Invariant: each name is looked up by feature; where one is missing, `TAPS` says what can no longer be seen. A tap
-calls LiveKit's own function with the same arguments, once, and lets its exceptions through; an exception of ours never
-leaves a tap.
+Invariant: each name is looked up by feature; where one is missing, `TAPS` says what can no longer be seen, and the
+functions here return what stands for "not known".
 """
 
 from __future__ import annotations
@@ -11,22 +10,54 @@ from __future__ import annotations
 import contextvars
 import functools
 import importlib
+import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
-
-from livekit_costmeter.metering.hooks.observer import Observer
+from weakref import WeakKeyDictionary
 
 METRICS_EVENT = "metrics_collected"
 USAGE_EVENT = "usage_collected"
-_METERED = frozenset({METRICS_EVENT, USAGE_EVENT})
+ERROR_EVENT = "error"
+RAW_EVENT = "openai_server_event_received"
+
+TAPS: tuple[tuple[str, str, str, str, str | None], ...] = (
+    ("livekit.agents.llm", "LLM", "emit", "emit", "usage of language models"),
+    ("livekit.agents.stt", "STT", "emit", "emit", "usage of speech-to-text"),
+    ("livekit.agents.tts", "TTS", "emit", "emit", "usage of text-to-speech"),
+    ("livekit.agents.llm", "RealtimeSession", "emit", "emit_of_session", "usage of realtime models"),
+    ("livekit.agents.llm", "DuplexSession", "emit", "emit_of_session", None),
+    ("livekit.agents.llm", "DecisionModel", "emit", "emit", None),
+    ("livekit.agents.inference", "AdaptiveInterruptionDetector", "emit", "emit", None),
+    ("livekit.agents.inference.eot.base", "_BaseStreamingTurnDetector", "emit", "emit", None),
+    ("livekit.agents.llm", "LLMStream", "_main_task", "generation_work", "attempts of language models"),
+    ("livekit.agents.llm", "LLMStream", "_metrics_monitor_task", "generation_report", "interrupted replies"),
+    ("livekit.agents.tts", "SynthesizeStream", "_main_task", "speech_work", "characters sent to text-to-speech"),
+    ("livekit.agents.tts", "SynthesizeStream", "_metrics_monitor_task", "speech_report", "interrupted speech"),
+    ("livekit.agents.tts", "ChunkedStream", "_main_task", "speech_work", "attempts of text-to-speech"),
+    ("livekit.agents.tts", "ChunkedStream", "_metrics_monitor_task", "speech_report", "failed speech requests"),
+    ("livekit.agents.stt", "RecognizeStream", "push_frame", "audio_push", "audio sent to streaming speech-to-text"),
+    ("livekit.agents.stt", "RecognizeStream", "_main_task", "recognition_work", "connection time of speech-to-text"),
+    ("livekit.agents.stt", "STT", "recognize", "recognition_request", "failed speech-to-text requests"),
+    ("livekit.agents.llm", "RealtimeSession", "__init__", "realtime_start", "realtime sessions and open responses"),
+    ("aiohttp", "ClientWebSocketResponse", "send_str", "wire", "characters sent over websockets"),
+    ("livekit.agents", "AgentSession", "start", "session_start", "which session work belongs to"),
+    ("livekit.agents", "AgentServer", "run", "server_run", "when a worker starts and stops"),
+    ("livekit.agents.voice", "SpeechHandle", "_cancel", "speech_cancel", "replies discarded after they were complete"),
+    ("livekit.agents.llm.fallback_adapter", "FallbackLLMStream", "_try_recovery", "probe", "recovery requests"),
+    ("livekit.agents.tts.fallback_adapter", "FallbackChunkedStream", "_try_recovery", "probe", "recovery requests"),
+    ("livekit.agents.tts.fallback_adapter", "FallbackSynthesizeStream", "_try_recovery", "probe", "recovery requests"),
+    ("livekit.agents.stt.fallback_adapter", "FallbackAdapter", "_try_recovery", "probe", "recovery requests"),
+    ("livekit.agents.stt.fallback_adapter", "FallbackRecognizeStream", "_try_recovery", "probe", "recovery requests"),
+)
+"""Module, class, function, tap (by name), and what cannot be seen without it (None: only newer versions have it)."""
 
 _TASK_VARIABLES = (
     ("livekit.agents.voice.agent_activity", "_AgentActivityContextVar"),
     ("livekit.agents.voice.agent_activity", "_SpeechHandleContextVar"),
     ("livekit.agents.job", "_JobContextVar"),
 )
-_KEY_PATHS = tuple(
+_KEY_PATHS: tuple[Callable[[Any], Any], ...] = tuple(
     operator.attrgetter(path)
     for path in (
         *("_opts.api_key", "_client.api_key", "_api_key", "_ws._api_key", "_opts.speech_key", "_opts.auth_token"),
@@ -36,167 +67,39 @@ _KEY_PATHS = tuple(
 _path_of: dict[type, Callable[[Any], Any]] = {}
 """Where plugins keep the key. Options come first: the gateway's client holds a token that changes with every request.
 Never `repr` what holds it."""
-
 _scope: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_scope", default=None)
 _around: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_around", default=None)
-_sending: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_sending", default=None)
-_reporting: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_reporting", default=None)
-_on_top_of_stream: contextvars.ContextVar[bool] = contextvars.ContextVar("livekit_costmeter_inner", default=False)
 
 
 def find(module: str, name: str) -> Any:
     """Return a name of a module, or None where this version has no such module or name."""
     try:
         return getattr(importlib.import_module(module), name, None)
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise  # LiveKit is there and cannot be imported: that is another thing than an older LiveKit
         return None
-
-
-def _tap_emit(observer: Observer, original: Any) -> Any:
-    observe, forget = observer.observe, observer.forget
-
-    def emit(self: Any, event: Any, *args: Any) -> None:
-        if args and event in _METERED:
-            observe(self, args[0])
-            try:
-                original(self, event, *args)
-            finally:
-                forget(self, args[0])
-        else:
-            original(self, event, *args)
-
-    return emit
-
-
-def _tap_push_frame(observer: Observer, original: Any) -> Any:
-    def push_frame(self: Any, frame: Any) -> None:
-        original(self, frame)
-        if _is_leaf(self, "livekit.agents.stt", "RecognizeStream"):
-            observer.audio_pushed(self, frame.samples_per_channel / frame.sample_rate)
-
-    return push_frame
-
-
-def _tap_recognize(observer: Observer, original: Any) -> Any:
-    async def _main_task(self: Any) -> Any:
-        if not _is_leaf(self, "livekit.agents.stt", "RecognizeStream"):
-            return await original(self)
-        observer.stream_opened(self)
-        try:
-            return await original(self)
-        finally:
-            observer.stream_closed(self)
-
-    return _main_task
-
-
-def _tap_synthesis(_observer: Observer, original: Any) -> Any:
-    async def _main_task(self: Any) -> Any:
-        # Tasks that the plugin starts inherit this, so what they send can be told from other traffic. An adapter
-        # sends nothing itself; the streams behind it set their own.
-        _sending.set(self if _is_leaf(self, "livekit.agents.tts", "SynthesizeStream") else None)
-        return await original(self)
-
-    return _main_task
-
-
-def _tap_send(observer: Observer, original: Any) -> Any:
-    async def send_str(self: Any, data: str, *args: Any, **kwargs: Any) -> None:
-        await original(self, data, *args, **kwargs)
-        stream = _sending.get()
-        if stream is not None:
-            observer.message_sent(stream, data)
-
-    return send_str
-
-
-def _tap_speech_monitor(observer: Observer, original: Any) -> Any:
-    async def _metrics_monitor_task(self: Any, event_aiter: Any) -> None:
-        _reporting.set(self)
-        try:
-            await original(self, _counted(observer, self, event_aiter))
-        finally:
-            observer.speech_ended(self)
-
-    return _metrics_monitor_task
-
-
-async def _counted(observer: Observer, stream: Any, events: Any) -> Any:
-    async for event in events:
-        observer.audio_received(stream, event.frame.duration)
-        yield event
-
-
-def reporting_stream() -> Any:
-    """Return the synthesis stream whose metrics the current task reports, or None."""
-    return _reporting.get()
-
-
-def _tap_stream_behind_chunks(_observer: Observer, original: Any) -> Any:
-    async def _metrics_monitor_task(self: Any, event_aiter: Any) -> None:
-        # The stream it is built on reports the same characters; this task has a context of its own.
-        _on_top_of_stream.set(True)
-        await original(self, event_aiter)
-
-    return _metrics_monitor_task
-
-
-def _tap_session_start(observer: Observer, original: Any) -> Any:
-    async def start(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # Started from a tool of another session, its tasks inherit that session's activity: it is not theirs.
-        around, token = _around.set(_task_variables()[0].get(None)), _scope.set(observer.session_starting(self))
-        try:
-            return await original(self, *args, **kwargs)
-        finally:
-            _scope.reset(token)
-            _around.reset(around)
-
-    return start
-
-
-def _tap_server_run(observer: Observer, original: Any) -> Any:
-    async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        observer.server_running()
-        try:
-            return await original(self, *args, **kwargs)
-        finally:
-            await observer.server_stopped()
-
-    return run
-
-
-def _is_leaf(stream: Any, module: str, base: str) -> bool:
-    # An adapter forwards to the streams of real providers and silences its own monitor.
-    return type(stream)._metrics_monitor_task is _base(module, base)._metrics_monitor_task
 
 
 _base = functools.cache(find)
 
 
-TAPS: tuple[tuple[str, str, str, Callable[[Observer, Any], Any], str | None], ...] = (
-    ("livekit.agents.llm", "LLM", "emit", _tap_emit, "usage of language models"),
-    ("livekit.agents.stt", "STT", "emit", _tap_emit, "usage of speech-to-text"),
-    ("livekit.agents.tts", "TTS", "emit", _tap_emit, "usage of text-to-speech"),
-    ("livekit.agents.llm", "RealtimeSession", "emit", _tap_emit, "usage of realtime models"),
-    ("livekit.agents.llm", "DuplexSession", "emit", _tap_emit, None),
-    ("livekit.agents.llm", "DecisionModel", "emit", _tap_emit, None),
-    ("livekit.agents.inference", "AdaptiveInterruptionDetector", "emit", _tap_emit, None),
-    ("livekit.agents.inference.eot.base", "_BaseStreamingTurnDetector", "emit", _tap_emit, None),
-    ("livekit.agents.stt", "RecognizeStream", "push_frame", _tap_push_frame, "audio sent to streaming speech-to-text"),
-    ("livekit.agents.stt", "RecognizeStream", "_main_task", _tap_recognize, "connection time of speech-to-text"),
-    ("livekit.agents.tts", "SynthesizeStream", "_main_task", _tap_synthesis, "characters sent to text-to-speech"),
-    ("livekit.agents.tts", "SynthesizeStream", "_metrics_monitor_task", _tap_speech_monitor, "interrupted speech"),
-    ("livekit.agents.tts.tts", "_ChunkedStreamFromStream", "_metrics_monitor_task", _tap_stream_behind_chunks, None),
-    ("aiohttp", "ClientWebSocketResponse", "send_str", _tap_send, "characters sent over websockets"),
-    ("livekit.agents", "AgentSession", "start", _tap_session_start, "which session work belongs to"),
-    ("livekit.agents", "AgentServer", "run", _tap_server_run, "when a worker starts and stops"),
-)
-"""Module, class, function, tap, and what cannot be seen where it is missing (None: only newer versions have it)."""
+def is_leaf(stream: Any, module: str, base: str) -> bool:
+    """Tell a stream that asks a provider from one that forwards to such streams and silences its own monitor."""
+    inner = _base("livekit.agents.tts.tts", "_ChunkedStreamFromStream")
+    if inner is not None and isinstance(stream, inner):
+        return False
+    return type(stream)._metrics_monitor_task is _base(module, base)._metrics_monitor_task
 
 
-def repeats_inner_stream() -> bool:
-    """Tell whether the current task reports what the stream below it has reported already."""
-    return _on_top_of_stream.get()
+def channel_of(stream: Any) -> Any:
+    """Return the channel into which a plugin puts what its provider answers."""
+    return stream._event_ch
+
+
+def recognizes_itself(stt: Any) -> bool:
+    """Tell a recogniser from an adapter, which reports nothing of its own."""
+    return bool(getattr(stt, "_recognize_metrics_needed", True))
 
 
 @functools.cache
@@ -214,6 +117,18 @@ def current_task() -> tuple[Any, Any, Any, Any]:
     if activity is not None and scope is not None and activity is _around.get():
         return None, None, scope, job_variable.get(None)
     return activity, speech_variable.get(None), scope, job_variable.get(None)
+
+
+def enter_session(scope: Any) -> tuple[contextvars.Token[Any], contextvars.Token[Any]]:
+    """Make a scope that of every task started from here; `leave_session` undoes it."""
+    # Started from a tool of another session, its tasks inherit that session's activity: it is not theirs.
+    return _around.set(_task_variables()[0].get(None)), _scope.set(scope)
+
+
+def leave_session(tokens: tuple[contextvars.Token[Any], contextvars.Token[Any]]) -> None:
+    """Put back what `enter_session` replaced."""
+    _around.reset(tokens[0])
+    _scope.reset(tokens[1])
 
 
 def listening_context() -> contextvars.Context:
@@ -234,32 +149,41 @@ def current_job() -> Any:
     return _task_variables()[2].get(None)
 
 
-def component_behind(emitter: Any) -> Any:
-    """Return the object that holds key, model and provider: a realtime session's model, else the emitter itself."""
-    kind: Any = type(emitter)
-    name = _model_attribute(kind)
-    return emitter if name is None else getattr(emitter, name)
+def current_speech() -> Any:
+    """Return the speech handle of the running task, or None."""
+    return _task_variables()[1].get(None)
 
 
-@functools.lru_cache(maxsize=256)
-def _model_attribute(kind: Any) -> str | None:
-    for base, name in (("RealtimeSession", "_realtime_model"), ("DuplexSession", "_duplex_model")):
-        session = find("livekit.agents.llm", base)
-        if session is not None and issubclass(kind, session):
-            return name
+def is_speculative(speech: Any) -> bool:
+    """Tell whether a speech has not been chosen yet: it may still be thrown away."""
+    return not getattr(speech, "scheduled", True)
+
+
+def is_thrown_away(speech: Any) -> bool:
+    """Tell whether a speech was dropped before it was chosen."""
+    return is_speculative(speech) and bool(speech.interrupted)
+
+
+def model_behind(session: Any) -> Any:
+    """Return the object that holds key, model and provider of a realtime or duplex session."""
+    return getattr(session, "_realtime_model", None) or getattr(session, "_duplex_model", None) or session
+
+
+def key_path(component: Any) -> Callable[[Any], Any] | None:
+    """Return where the component keeps its static key now, if it has one."""
+    known = _path_of.get(type(component))
+    paths = _KEY_PATHS if known is None else (known, *_KEY_PATHS)
+    for path in paths:
+        if _text_at(component, path) is not None:
+            _path_of[type(component)] = path
+            return path
     return None
 
 
 def api_key_of(component: Any) -> str | None:
     """Return the static key that the component holds, if any. The caller must not keep it."""
-    kind = type(component)
-    if (known := _path_of.get(kind)) is not None and (key := _text_at(component, known)) is not None:
-        return key
-    for path in _KEY_PATHS:
-        if (key := _text_at(component, path)) is not None:
-            _path_of[kind] = path
-            return key
-    return None
+    path = key_path(component)
+    return None if path is None else _text_at(component, path)
 
 
 def _text_at(component: Any, path: Callable[[Any], Any]) -> str | None:
@@ -275,9 +199,19 @@ def linked_participant(session: Any) -> Any:
     return getattr(getattr(session, "_room_io", None), "linked_participant", None)
 
 
-def pushed_text(stream: Any) -> str:
+def text_given(stream: Any) -> str:
     """Return all the text that a synthesis stream was given."""
-    return getattr(stream, "_pushed_text", "")
+    return str(getattr(stream, "_pushed_text", "") or getattr(stream, "_input_text", ""))
+
+
+def is_request(stream: Any) -> bool:
+    """Tell a synthesis request, which carries the whole text at once, from a stream of text."""
+    return getattr(stream, "_input_text", None) is not None
+
+
+def speech_has_begun(stream: Any) -> bool:
+    """Tell whether a synthesis stream's plugin has sent text, as far as it says."""
+    return bool(getattr(stream, "_started_time", 0))
 
 
 def tokens_under_way(stream: Any) -> bool:
@@ -292,5 +226,35 @@ def language_of(component: Any) -> str:
 
 
 def component_of(stream: Any) -> Any:
-    """Return the component that a recognition or synthesis stream belongs to."""
-    return getattr(stream, "_stt", None) or stream._tts
+    """Return the component that an operation belongs to."""
+    for name in ("_llm", "_stt", "_tts", "_realtime_model"):
+        if (component := getattr(stream, name, None)) is not None:
+            return component
+    return stream
+
+
+def prompt_of(stream: Any) -> tuple[Iterable[Any], Iterable[Any]]:
+    """Return the items of an LLM stream's chat context, and its tools."""
+    return getattr(stream._chat_ctx, "items", ()), getattr(stream, "_tools", None) or ()
+
+
+_tool_sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
+def tool_bytes(tool: Any) -> int:
+    """Return the length of a tool's description as providers are given it, in bytes."""
+    size = _tool_sizes.get(tool)
+    if size is None:
+        size = len(json.dumps(_tool_description(tool), default=str))
+        _tool_sizes[tool] = size
+    return size
+
+
+def _tool_description(tool: Any) -> Any:
+    if (raw := getattr(getattr(tool, "info", None), "raw_schema", None)) is not None:
+        return raw
+    describe = find("livekit.agents.llm.utils", "build_legacy_openai_schema")
+    try:
+        return describe(tool)
+    except Exception:
+        return {"name": getattr(getattr(tool, "info", None), "name", "")}  # a provider's own tool has no schema here

@@ -1,7 +1,8 @@
 """
-What LiveKit's taps call: the border between the file that knows LiveKit's internals and the meter.
+What LiveKit's taps call: the border between the files that know LiveKit's internals and the meter.
 
-Invariant: no method here may raise or block.
+Invariant: no method here may raise or block, but those of an `OperationMeter`: the taps guard these themselves and
+hand what they raise to `failed`.
 """
 
 from __future__ import annotations
@@ -9,35 +10,49 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 
+class OperationMeter(Protocol):
+    """Follows the operations of one kind: each a stream, with one attempt or several."""
+
+    def begun(self, stream: Any) -> Any:
+        """Return the operation of a stream; the same one each time."""
+
+    def attempt(self, operation: Any) -> None:
+        """See an attempt begin."""
+
+    def received(self, operation: Any, item: Any) -> None:
+        """See one item of a provider's answer."""
+
+    def attempt_failed(self, operation: Any, error: BaseException) -> None:
+        """See an attempt end in an error, or in a cancellation."""
+
+    def ended(self, operation: Any) -> None:
+        """See the operation end, after LiveKit has reported it (or has not)."""
+
+
 class Observer(Protocol):
-    """What the taps call; none of these may raise or block."""
+    """What the taps call."""
 
-    def observe(self, emitter: Any, event: Any) -> None:
-        """See a metrics object before LiveKit's own listeners do."""
+    emitting: set[int]
+    """Ids of the metrics objects that are being emitted now; a nested emit of one is the same usage."""
+    generations: Any
+    speech: Any
+    recognition: Any
+    realtime: Any
 
-    def forget(self, emitter: Any, event: Any) -> None:
-        """See the end of an emit: no listener can emit this object again."""
+    def failed(self, error: Exception) -> None:
+        """Count an error of ours, and log the first of its kind."""
 
-    def audio_pushed(self, stream: Any, seconds: float) -> None:
-        """See audio on its way to a speech-to-text provider."""
+    def usage(self, emitter: Any, event: Any) -> None:
+        """See a metrics object before LiveKit's own listeners do, once."""
 
-    def stream_opened(self, stream: Any) -> None:
-        """See a speech-to-text stream start."""
-
-    def stream_closed(self, stream: Any) -> None:
-        """See a speech-to-text stream end."""
-
-    def message_sent(self, stream: Any, message: str) -> None:
-        """See a websocket message of a speech synthesis stream."""
-
-    def audio_received(self, stream: Any, seconds: float) -> None:
-        """See audio come back on a speech synthesis stream."""
-
-    def speech_ended(self, stream: Any) -> None:
-        """See a speech synthesis stream end, after LiveKit has reported it (or has not)."""
+    def usage_of_session(self, session: Any, event: Any) -> None:
+        """See a metrics object of a realtime or duplex session."""
 
     def session_starting(self, session: Any) -> Any:
-        """See a session before it starts; the value returned is its scope, seen again by `current_scope`."""
+        """See a session before it starts; the value returned is its scope, seen again by `current_task`."""
+
+    def speech_cancelled(self, speech: Any) -> None:
+        """See a speech handle about to be cancelled."""
 
     def server_running(self) -> None:
         """See the worker's main process start to serve."""

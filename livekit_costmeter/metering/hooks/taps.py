@@ -11,8 +11,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from livekit_costmeter.metering.hooks import emitting, hosting, streaming
 from livekit_costmeter.metering.hooks.internals import TAPS, find
 from livekit_costmeter.metering.hooks.observer import Observer
+
+_TAPS_BY_NAME: dict[str, Callable[[Observer, Any], Any]] = {
+    name: tap for module in (emitting, streaming, hosting) for name, tap in vars(module).items() if callable(tap)
+}
 
 
 class Taps:
@@ -28,8 +33,8 @@ class Taps:
         for module, name, attribute, tap, what in TAPS:
             owner = find(module, name)
             if owner is not None and hasattr(owner, attribute):
-                self._patch(owner, attribute, tap)
-            elif what is not None:
+                self._patch(owner, attribute, _TAPS_BY_NAME[tap])
+            elif what is not None and what not in self.missing:
                 self.missing.append(what)
 
     def remove(self) -> None:

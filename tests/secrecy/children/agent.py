@@ -24,7 +24,7 @@ from livekit.agents.utils import http_context
 
 import livekit_costmeter as costmeter
 from livekit_costmeter.config import load
-from livekit_costmeter.config.compose import build_rate
+from livekit_costmeter.config.prices import build_rate
 from livekit_costmeter.testing import LoopbackProviders
 from livekit_costmeter.testing.audio import tone
 

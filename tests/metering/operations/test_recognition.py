@@ -15,7 +15,8 @@ from livekit.agents.metrics import STTMetrics
 from livekit.agents.types import APIConnectOptions
 from livekit.plugins import openai
 
-from livekit_costmeter.metering.streams import UNREPORTED, StreamMeter
+from livekit_costmeter.metering.operations.recognition import UNREPORTED
+from livekit_costmeter.metering.operations.windows import Windows
 
 
 class Stream(stt.RecognizeStream):
@@ -64,7 +65,7 @@ async def test_a_stream_that_never_ran_takes_nothing_from_the_next_one(meter, de
     assert seconds(delivery.records) == 20
     del stream
     gc.collect()
-    assert meter._streams._open == {}
+    assert meter.recognition._windows._open == {}
 
 
 @pytest.mark.parametrize("tokens", [0, 7])
@@ -109,15 +110,18 @@ async def test_seconds_that_a_realtime_session_transcribed_are_kept(meter, deliv
     session = model.session()
     session.emit("metrics_collected", transcription(streamed=True, audio_duration=12.5))
     await session.aclose()
-    assert seconds(delivery.records) == Decimal("12.5")
+    assert seconds(record for record in delivery.records if record["component"] == "stt") == Decimal("12.5")
 
 
 @given(some.lists(some.floats(0, 10, allow_subnormal=False), max_size=20))
 def test_increments_add_up_to_the_total_exactly(amounts):
     """However the floats fall, what is written of each window sums to what is written at the end."""
     written, now = [], [0.0]
-    meter = StreamMeter(
-        lambda _stream, reading, total: written.append((reading.quantities, total)), monotonic=lambda: now[0]
+    meter = Windows(
+        lambda _stream, fields: written.append((fields["quantities"], fields.get("operation_total"))),
+        prefix="stt",
+        time_unit="connection_seconds",
+        monotonic=lambda: now[0],
     )
     stream = type("Stream", (), {})()
     meter.opened(stream)

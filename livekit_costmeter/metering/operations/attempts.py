@@ -1,0 +1,51 @@
+"""
+How an attempt ended, and whether a provider may have done any work for it.
+
+Invariant: pure. An error that says that the provider refused, or was never reached, costs nothing; a connection that
+broke or was waited for in vain may have cost what was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+_UNREACHED = ("connecterror", "connecttimeout", "connectorerror", "connectionrefused", "gaierror", "pooltimeout")
+_BROKEN = ("timeout", "connection", "protocolerror", "readerror", "disconnected")
+_HTTP_ERRORS = range(400, 600)
+_CLIENT_CLOSED = 499
+_DEPTH = 8
+
+
+def was_refused(error: BaseException) -> bool:
+    """Tell whether a provider answered with an error status, or could not be reached."""
+    for cause in _causes(error):
+        status = getattr(cause, "status_code", None) or getattr(cause, "status", None)
+        if isinstance(status, int) and status in _HTTP_ERRORS and status != _CLIENT_CLOSED:
+            return True
+        if any(name in type(cause).__name__.lower() for name in _UNREACHED):
+            return True
+    return False
+
+
+def may_have_cost(error: BaseException) -> bool:
+    """Tell whether a provider may have worked on the request although nothing came back."""
+    if was_refused(error):
+        return False
+    names = [type(cause).__name__.lower() for cause in _causes(error)]
+    return any(part in name for name in names for part in _BROKEN)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Tell whether the agent itself gave up."""
+    return isinstance(error, asyncio.CancelledError | GeneratorExit)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    # Plugins hide causes with `from None`; they are still there. A chain may cycle, so it has an end here.
+    cause: BaseException | None = error
+    for _ in range(_DEPTH):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -1,0 +1,165 @@
+"""
+Counters that only memory knows: audio pushed, and time connected, per stream or session.
+
+Invariant: what is counted is appended at most five seconds after it happened, and once more at the end, with the
+operation's total; increments add up to the total exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakSet, ref
+
+from livekit_costmeter.metering.readers import Fields, seconds_text
+
+WINDOW = 4.0
+"""Seconds between increments: with a busy loop's delay on top, a kill still loses less than five."""
+Append = Callable[[Any, Fields], None]
+
+
+@dataclass(slots=True)
+class Window:
+    """What is counted of one stream since its last increment, and its sums (in microseconds)."""
+
+    stream: ref[Any]
+    context: contextvars.Context
+    loop: asyncio.AbstractEventLoop | None
+    operation_id: str
+    window_from: float
+    window_at: float
+    audio: float = 0.0
+    has_tokens: bool = False
+    timer: asyncio.TimerHandle | None = None
+    sums: dict[str, int] = field(default_factory=dict)
+
+
+class Windows:
+    """Counts every open stream of one kind."""
+
+    def __init__(
+        self,
+        append: Append,
+        *,
+        prefix: str,
+        time_unit: str,
+        context: Callable[[], contextvars.Context] = contextvars.copy_context,
+        last_words: Callable[[Any, Window], dict[str, Any] | None] = lambda _stream, _window: None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        token: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._append = append
+        self._prefix = prefix
+        self._time_unit = time_unit
+        self._context = context
+        self._last_words = last_words
+        self._clock = clock
+        self._monotonic = monotonic
+        self._token = token
+        self._open: dict[int, Window] = {}
+        self._closed: WeakSet[Any] = WeakSet()
+
+    def opened(self, stream: Any) -> None:
+        """Start to count a stream; its first window ends `WINDOW` seconds from now."""
+        key = id(stream)
+        if key in self._open:
+            return
+        window = Window(
+            # One that is closed before its task has run never says that it ended, and its id is given out again.
+            ref(stream, lambda _: self._open.pop(key, None)),
+            # Whoever flushes, the record belongs to the session whose task opened the stream.
+            self._context(),
+            _running_loop(),
+            f"{self._prefix}_{self._token()}",
+            self._monotonic(),
+            self._clock(),
+        )
+        self._open[key] = window
+        self._schedule(window)
+
+    def pushed(self, stream: Any, seconds: float) -> None:
+        """Count audio; a frame may come before the stream's task has run, and after it has ended."""
+        window = self._open.get(id(stream))
+        if window is None:
+            if stream in self._closed:
+                return
+            self.opened(stream)
+            window = self._open[id(stream)]
+        window.audio += seconds
+
+    def open_windows(self) -> Iterator[tuple[Any, Window]]:
+        """Yield every open stream with its window."""
+        for window in list(self._open.values()):
+            if (stream := window.stream()) is not None:
+                yield stream, window
+
+    def closed(self, stream: Any) -> None:
+        """Append what is left, with the operation's totals, and forget the stream."""
+        window = self._open.pop(id(stream), None)
+        self._closed.add(stream)
+        if window is not None:
+            if window.timer is not None:
+                window.timer.cancel()
+            self._flush(window, last=True)
+
+    def dropped(self, stream: Any) -> None:
+        """Count a stream no longer, and append nothing more of it."""
+        window = self._open.pop(id(stream), None)
+        self._closed.add(stream)
+        if window is not None and window.timer is not None:
+            window.timer.cancel()
+
+    def flush(self) -> None:
+        """Append what every open stream of this loop has counted so far; those of other threads go on counting."""
+        loop = _running_loop()
+        for window in list(self._open.values()):
+            if window.loop is loop:
+                self._flush(window, last=False)
+
+    def _schedule(self, window: Window) -> None:
+        if window.loop is not None:
+            window.timer = window.loop.call_later(WINDOW, self._tick, window)
+
+    def _tick(self, window: Window) -> None:
+        self._flush(window, last=False)
+        if window.stream() is not None:
+            self._schedule(window)
+
+    def _flush(self, window: Window, *, last: bool) -> None:
+        stream, now, wall = window.stream(), self._monotonic(), self._clock()
+        seconds = {"audio_seconds": window.audio, self._time_unit: now - window.window_from}
+        # In the microseconds that are written, so that increments add up to the total exactly.
+        counts = {unit: round(amount * 1e6) for unit, amount in seconds.items()}
+        quantities = {unit: seconds_text(count / 1e6) for unit, count in counts.items() if count}
+        for unit, count in counts.items():
+            window.sums[unit] = window.sums.get(unit, 0) + count
+        window.audio, window.window_from = 0.0, now
+        started_at, window.window_at = window.window_at, wall
+        if stream is None or not quantities:
+            return
+        fields: Fields = {
+            "at": wall,
+            "started_at": started_at,
+            "outcome": "completed",
+            "quantities": quantities,
+            "basis": dict.fromkeys(quantities, "observed"),
+            "operation_id": window.operation_id,
+        }
+        if last:
+            fields["operation_total"] = {unit: seconds_text(n / 1e6) for unit, n in window.sums.items() if n}
+            if (words := self._last_words(stream, window)) is not None:
+                fields["attributes"] = words
+        window.context.run(self._append, stream, fields)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None  # audio pushed from a thread without one: counted, and appended when the stream ends
