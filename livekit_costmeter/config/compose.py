@@ -96,7 +96,10 @@ def _meter(config: Config) -> CostMeter:
         rate=build_rate(config),
         calibration=build_calibration(config),
     )
-    meter.tap()
+    if config.settings.taps == "listeners":
+        meter.listen()
+    else:
+        meter.tap()
     register_plugin(__version__)
     return meter
 

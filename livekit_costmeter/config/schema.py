@@ -110,7 +110,7 @@ class Settings(_Section):
     # Rows of `pricing.policies`, which reads them: an agent without any does not pay for their schema.
     policies: list[dict[str, Any]] = []
     privacy: PrivacySettings = PrivacySettings()
-    taps: Literal["streams"] = "streams"
+    taps: Literal["streams", "listeners"] = "streams"
     spool: SpoolSettings = SpoolSettings()
     # Not in the repr: options may hold passwords that environment variables expanded to.
     sinks: Annotated[list[dict[str, Any]], Field(min_length=1, repr=False)] = [

@@ -95,18 +95,19 @@ def incomplete(recorded: Recorded, livekit: Iterable[LiveKitUsage]) -> list[Work
     """Name whoever finished work of which nobody knows how much it was: it is only estimated, or nothing at all."""
     known: dict[Work, bool] = {}
     for work, units in recorded.amounts.items():
-        finished = any(manner.outcome == "completed" for manners in units.values() for manner in manners)
-        if finished and work.component in _METERED:
-            known[work] = any(
-                manner.outcome != "discarded" and manner.basis in ("reported", "observed")
-                for unit in units.keys() - _BESIDE
-                for manner in units[unit]
-            )
+        # Who was only connected did no work; who only made requests did.
+        manners = [manner for unit in units.keys() - {"connection_seconds"} for manner in units[unit]]
+        if work.component in _METERED and any(manner.outcome == "completed" for manner in manners):
+            known[work] = any(_is_known(unit, manner) for unit in units for manner in units[unit])
     for row in livekit:
         work = recorded.work_of(row)
         if work not in recorded.amounts:
             known[work] = known.get(work, False) or bool(row.units)
     return sorted(work for work, is_known in known.items() if not is_known)
+
+
+def _is_known(unit: str, manner: Manner) -> bool:
+    return unit not in _BESIDE and manner.outcome != "discarded" and manner.basis in ("reported", "observed")
 
 
 def close_line(findings: Collection[Finding]) -> dict[str, str]:

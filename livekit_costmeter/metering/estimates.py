@@ -2,9 +2,10 @@
 Estimates of what no provider reported: tokens from text and audio, by ratios that learn.
 
 The default before the first reported call of a model: a token for every 4 bytes of UTF-8, 4 tokens for every message
-of a prompt, 20 tokens for every second of spoken audio. What reported calls of the same model really had, against
-that default, is the factor that later estimates take; it is rounded to four places, so that an estimate can be
-recomputed from its record: quantity = the sum of `observed` times `ratios`, rounded half-even to an integer.
+of a prompt, 20 tokens for every second of spoken audio, 10 for every second that is heard (OpenAI's figures). What
+reported calls of the same model really had, against that default, is the factor that later estimates take; it is
+rounded to four places, so that an estimate can be recomputed from its record: quantity = the sum of `observed` times
+`ratios`, rounded half-even to an integer.
 
 What is learned outlives the process in `calibration.json` beside the spool:
 `{"format": 1, "models": {"<provider>/<model>/<side>": {"default": "n", "actual": "n", "samples": n}}}`. Only the
@@ -18,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -26,12 +27,19 @@ from pathlib import Path
 from typing import Any
 
 from livekit_costmeter.log import log
+from livekit_costmeter.metering.hooks.internals import tool_bytes
 
-DEFAULT_RATIOS = {"bytes": Decimal("0.25"), "messages": Decimal(4), "milliseconds": Decimal("0.02")}
+DEFAULT_RATIOS = {
+    "bytes": Decimal("0.25"),
+    "messages": Decimal(4),
+    "milliseconds": Decimal("0.02"),
+    "heard_milliseconds": Decimal("0.01"),
+}
 SIDES: Mapping[str, tuple[str, ...]] = {
     "input": ("input_tokens", "cached_input_tokens", "cache_write_tokens"),
     "output": ("output_tokens",),
     "audio": ("output_audio_tokens",),
+    "heard": ("input_audio_tokens",),
 }
 """Which units of a reported call a side's observation stands for."""
 _ENOUGH = 64
@@ -146,6 +154,19 @@ class Calibration:
         if self._known is None:
             self._known = {} if self._path is None else _read(self._path)
         return self._known
+
+
+def text_of_prompt(items: Iterable[Any], tools: Iterable[Any], instructions: str = "") -> dict[str, int]:
+    """Return what a prompt's size is estimated by: bytes of all its text and of its tools, and how many messages."""
+    size, messages = len(instructions.encode()), int(bool(instructions))
+    for item in items:
+        texts = [getattr(item, "name", None), getattr(item, "arguments", None), getattr(item, "output", None)]
+        content = getattr(item, "content", None)
+        texts += content if isinstance(content, list) else [content]
+        lengths = [len(text.encode()) for text in texts if isinstance(text, str)]
+        if lengths:
+            size, messages = size + sum(lengths), messages + 1
+    return {"bytes": size + sum(map(tool_bytes, tools)), "messages": messages}
 
 
 def _default(observed: Mapping[str, int]) -> Decimal:

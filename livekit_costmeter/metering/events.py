@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from livekit_costmeter.metering.hooks import internals
-from livekit_costmeter.metering.hooks.marks import REPEATED, reporting
+from livekit_costmeter.metering.hooks.marks import REPEATED, reporting, requesting
 from livekit_costmeter.metering.operations.generations import GenerationMeter
 from livekit_costmeter.metering.operations.realtime import RealtimeMeter
 from livekit_costmeter.metering.operations.recognition import RecognitionMeter
@@ -47,6 +47,8 @@ class Events:
         self._speech = speech
         self._recognition = recognition
         self._realtime = realtime
+        self.counts_streams = True
+        """Whether streams are followed: their own windows count their audio then, and not what LiveKit says of it."""
         self._readers: dict[str, Callable[[Any, Any], None]] = {
             "llm_metrics": self._llm,
             "tts_metrics": self._tts,
@@ -95,12 +97,15 @@ class Events:
         fields = read_stt(event)
         if fields is None:
             return
-        if event.streamed:
+        if event.streamed and self.counts_streams:
             tokens = {unit: amount for unit, amount in fields["quantities"].items() if unit != "audio_seconds"}
             if not tokens:
                 return  # the stream's own window counts its audio
             fields["quantities"], fields["basis"] = tokens, dict.fromkeys(tokens, "reported")
             self._recognition.transcribed(emitter)
+        elif (request := requesting.get()) is not None:
+            request.reading = emitter, fields  # recorded with its transcript, in the same turn of the loop
+            return
         self._append(emitter, "stt", fields, event)
 
     def _decision(self, emitter: Any, event: Any) -> None:

@@ -22,6 +22,7 @@ from livekit_costmeter.metering.hooks import internals
 from livekit_costmeter.metering.hooks.marks import probing
 from livekit_costmeter.metering.hooks.taps import Taps
 from livekit_costmeter.metering.identities import Identify, Identities
+from livekit_costmeter.metering.listeners import Listeners
 from livekit_costmeter.metering.operations.generations import GenerationMeter
 from livekit_costmeter.metering.operations.realtime import RealtimeMeter
 from livekit_costmeter.metering.operations.recognition import RecognitionMeter
@@ -79,12 +80,13 @@ class CostMeter:
         self.generations = GenerationMeter(*self._outlets("llm"), calibration=learned, clock=clock)
         self.speech = SpeechMeter(*self._outlets("tts"), calibration=learned, clock=clock)
         self.realtime = RealtimeMeter(*self._outlets("realtime"), calibration=learned, clock=clock)
-        self.recognition = RecognitionMeter(self._outlets("stt")[0], clock=clock)
+        self.recognition = RecognitionMeter(*self._outlets("stt"), calibration=learned, clock=clock)
         self.emitting: set[int] = set()
         self._events = Events(self._append, self.generations, self.speech, self.recognition, self.realtime)
         self.taps = Taps(self)
         self._rate = rate
         self._clock = clock
+        self._listeners: Listeners | None = None
         self._totals: Totals | None = None
         self._auditor: Auditor | None = None
         self._callbacks: list[Callback] = []
@@ -97,10 +99,21 @@ class CostMeter:
         if self.taps.missing:
             log().warning("this LiveKit version hides some usage", not_seen=", ".join(self.taps.missing))
 
+    def listen(self) -> None:
+        """Patch nothing: meter the sessions that are attached, as far as public events say."""
+        self._listeners = Listeners(self.usage, self.usage_of_session)
+        self._events.counts_streams = False
+
     def attach(self, session: Any, *, account: str | None = None, labels: Mapping[str, str] | None = None) -> CostMeter:
         """Add context to one session's records from now on; it counts nothing twice and may be called again."""
-        self._guarded(lambda: self._scopes.of_session(session).attach(account, labels))
+        self._guarded(lambda: self._attach(session, account, labels))
         return self
+
+    def _attach(self, session: Any, account: str | None, labels: Mapping[str, str] | None) -> None:
+        scope = self._scopes.of_session(session)
+        scope.attach(account, labels)
+        if self._listeners is not None:
+            self._listeners.follow(session, scope)
 
     def on(self, event: Literal["usage_collected"], callback: Callback) -> Callback:
         """Call back with every `UsageRecord` as it happens, in the process where it happens.

@@ -194,6 +194,16 @@ def _text_at(component: Any, path: Callable[[Any], Any]) -> str | None:
     return value.removeprefix("Basic ").removeprefix("Bearer ") if isinstance(value, str) and value else None
 
 
+def agent_of(session: Any) -> Any:
+    """Return the agent that speaks in a session now, or None before it starts."""
+    return getattr(getattr(session, "_activity", None), "agent", None)
+
+
+def realtime_session_of(agent: Any) -> Any:
+    """Return the realtime session of a running agent, or None."""
+    return getattr(getattr(agent, "_activity", None), "realtime_llm_session", None)
+
+
 def linked_participant(session: Any) -> Any:
     """Return the remote participant whom the session listens to, or None."""
     return getattr(getattr(session, "_room_io", None), "linked_participant", None)
@@ -236,6 +246,12 @@ def component_of(stream: Any) -> Any:
 def prompt_of(stream: Any) -> tuple[Iterable[Any], Iterable[Any]]:
     """Return the items of an LLM stream's chat context, and its tools."""
     return getattr(stream._chat_ctx, "items", ()), getattr(stream, "_tools", None) or ()
+
+
+def prompt_of_session(session: Any) -> tuple[Iterable[Any], Iterable[Any], str]:
+    """Return the items of a realtime session's conversation, its tools and its instructions."""
+    tools = getattr(session.tools, "function_tools", None) or {}
+    return session.chat_ctx.items, tools.values(), str(getattr(session, "_instructions", None) or "")
 
 
 _tool_sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()

@@ -178,11 +178,13 @@ def recognition_request(observer: Observer, original: Any) -> Any:
         request = guard(observer, observer.recognition.request, buffer)
         token = marks.requesting.set(request)
         try:
-            return await original(self, buffer, *args, **kwargs)
+            transcript = await original(self, buffer, *args, **kwargs)
         except BaseException as error:
             guard(observer, observer.recognition.request_left, request, self, error)
             raise
         finally:
             marks.requesting.reset(token)
+        guard(observer, observer.recognition.request_done, request, transcript)
+        return transcript
 
     return recognize

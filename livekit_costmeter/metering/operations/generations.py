@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from livekit_costmeter.metering.estimates import Calibration
+from livekit_costmeter.metering.estimates import Calibration, text_of_prompt
 from livekit_costmeter.metering.hooks import internals
 from livekit_costmeter.metering.operations.attempts import is_cancellation, may_have_cost, was_refused
 from livekit_costmeter.metering.readers import Fields, token_units
@@ -112,7 +112,7 @@ class GenerationMeter:
             self._reasoning.add(self._identity(component)[1])
         provider, model = self._identity(component)
         if generation.bytes and self._calibration.is_wanted(provider, model):
-            prompt = _prompt(generation.stream)
+            prompt = text_of_prompt(*internals.prompt_of(generation.stream))
             answer = {"bytes": generation.bytes}
             fields["attributes"] = {**fields.get("attributes", {}), "observed": {"input": prompt, "output": answer}}
             self._learn(provider, model, prompt, answer, fields["quantities"])
@@ -148,7 +148,7 @@ class GenerationMeter:
 
     def _estimated(self, component: Any, generation: Generation) -> Fields:
         provider, model = self._identity(component)
-        sides = {"input_tokens": ("input", _prompt(generation.stream))}
+        sides = {"input_tokens": ("input", text_of_prompt(*internals.prompt_of(generation.stream)))}
         if generation.bytes:
             sides["output_tokens"] = ("output", {"bytes": generation.bytes})
         estimates = {
@@ -164,17 +164,3 @@ class GenerationMeter:
             "basis": basis,
             "attributes": {"estimate": {unit: estimate.inputs for unit, estimate in estimates.items()}},
         }
-
-
-def _prompt(stream: Any) -> dict[str, int]:
-    items, tools = internals.prompt_of(stream)
-    size = messages = 0
-    for item in items:
-        texts = [getattr(item, "name", None), getattr(item, "arguments", None), getattr(item, "output", None)]
-        content = getattr(item, "content", None)
-        texts += content if isinstance(content, list) else [content]
-        lengths = [len(text.encode()) for text in texts if isinstance(text, str)]
-        if lengths:
-            size, messages = size + sum(lengths), messages + 1
-    size += sum(internals.tool_bytes(tool) for tool in tools)
-    return {"bytes": size, "messages": messages}

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from livekit_costmeter.metering.estimates import Calibration
+from livekit_costmeter.metering.estimates import Calibration, text_of_prompt
 from livekit_costmeter.metering.hooks import internals
 from livekit_costmeter.metering.operations.generations import Append, Identity
 from livekit_costmeter.metering.operations.windows import Windows
@@ -78,8 +78,18 @@ class RealtimeMeter:
             return
         operation = fields.get("operation_id", "")
         known.awaiting.pop(operation, None)
-        known.responses.pop(operation, None)
+        self._learn(session, known.responses.pop(operation, None), fields)
         self._remember(known, fields["quantities"])
+
+    def _learn(self, session: Any, response: _Response | None, fields: Fields) -> None:
+        provider, model = self._identity(internals.component_of(session))
+        if response is None or not self._calibration.is_wanted(provider, model):
+            return
+        observed = _heard(response)
+        for unit, (side, features) in observed.items():
+            self._calibration.learn(provider, model, side, features, int(fields["quantities"].get(unit, 0)))
+        if observed:
+            fields["attributes"] = {"observed": dict(observed.values())}
 
     def message(self, session: Any, message: Any) -> None:
         """See a message of the provider before LiveKit's plugin handles it."""
@@ -147,17 +157,18 @@ class RealtimeMeter:
         provider, model = self._identity(internals.component_of(session))
         estimates: dict[str, Any] = {}
         quantities = {unit: str(count) for unit, count in known.asked.items()}
-        basis = dict.fromkeys(quantities, "lower_bound")
         for unit, count in known.asked.items():
             estimates[unit] = {"observed": {"asked_before": count}, "ratios": {"asked_before": "1"}, "samples": 1}
-        heard = {"output_tokens": ("output", {"bytes": response.bytes})} if response.bytes else {}
-        if response.audio:
-            heard["output_audio_tokens"] = ("audio", {"milliseconds": round(response.audio * 1000)})
-        for unit, (side, observed) in heard.items():
+        seen = {}
+        if not known.asked:
+            seen["input_tokens"] = ("input", text_of_prompt(*internals.prompt_of_session(session)))
+        # What was spoken until now may be asked as well, but how much of it was sent is not known here.
+        basis = dict.fromkeys({**known.asked, **seen}, "lower_bound")
+        seen |= _heard(response)
+        for unit, (side, observed) in seen.items():
             estimate = self._calibration.estimate(provider, model, side, observed)
-            quantities[unit], basis[unit], estimates[unit] = str(estimate.tokens), "estimated", estimate.inputs
-        if not quantities:
-            quantities, basis = {"requests": "1"}, {"requests": "observed"}
+            quantities[unit], estimates[unit] = str(estimate.tokens), estimate.inputs
+            basis.setdefault(unit, "estimated")
         return {
             "at": self._clock(),
             "started_at": response.started_at,
@@ -168,6 +179,15 @@ class RealtimeMeter:
             "operation_total": quantities,
             "attributes": {"estimate": estimates},
         }
+
+
+def _heard(response: _Response) -> dict[str, tuple[str, dict[str, int]]]:
+    seen = {}
+    if response.bytes:
+        seen["output_tokens"] = ("output", {"bytes": response.bytes})
+    if response.audio:
+        seen["output_audio_tokens"] = ("audio", {"milliseconds": round(response.audio * 1000)})
+    return seen
 
 
 def usage_units(usage: Mapping[str, Any]) -> dict[str, str]:

@@ -7,13 +7,16 @@ to report; one that failed or was cancelled after its audio was sent is recorded
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from livekit_costmeter.metering.estimates import Calibration
 from livekit_costmeter.metering.hooks import internals
 from livekit_costmeter.metering.operations.attempts import is_cancellation, was_refused
+from livekit_costmeter.metering.operations.generations import Identity
 from livekit_costmeter.metering.operations.windows import Append, Window, Windows
 from livekit_costmeter.metering.readers import Fields, seconds_text
 
@@ -21,23 +24,35 @@ UNREPORTED = {"tokens": "unreported"}
 """Marks the last increment of a stream without one token: where tokens are what is billed, its price is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
+_BILLS_TOKENS = re.compile(r"gpt-4o.*transcribe")
+"""Models that are billed in tokens of which LiveKit's request reports none."""
+
+
+@dataclass(slots=True)
 class Request:
-    """Audio on its way in one request."""
+    """Audio on its way in one request, and LiveKit's own reading of it, which comes just before the transcript."""
 
     seconds: float
     started_at: float
+    reading: tuple[Any, Fields] | None = None
 
 
 class RecognitionMeter:
     """Counts every recognition stream and request of the process."""
 
     def __init__(
-        self, append: Append, *, clock: Callable[[], float] = time.time, windows: Windows | None = None
+        self,
+        append: Append,
+        identity: Identity,
+        *,
+        calibration: Calibration,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._append = append
+        self._identity = identity
+        self._calibration = calibration
         self._clock = clock
-        self._windows = windows or Windows(
+        self._windows = Windows(
             append,
             prefix="stt",
             time_unit="connection_seconds",
@@ -69,8 +84,31 @@ class RecognitionMeter:
 
     def request_left(self, request: Request, component: Any, error: BaseException) -> None:
         """Record a request that the agent gave up; one that failed has said so already."""
-        if is_cancellation(error):
+        if request.reading is not None:
+            self._append(*request.reading)
+        elif is_cancellation(error):
             self._record(request, component, "interrupted")
+
+    def request_done(self, request: Request, transcript: Any) -> None:
+        """Record what LiveKit reported of a request, with the tokens that it leaves out."""
+        if request.reading is None:
+            return
+        component, fields = request.reading
+        provider, model = self._identity(component)
+        if _BILLS_TOKENS.search(model) and not any(unit.endswith("_tokens") for unit in fields["quantities"]):
+            text = "".join(alternative.text for alternative in transcript.alternatives)
+            seen = {
+                "input_audio_tokens": ("heard", {"heard_milliseconds": round(request.seconds * 1000)}),
+                "output_tokens": ("output", {"bytes": len(text.encode())}),
+            }
+            estimates = {
+                unit: self._calibration.estimate(provider, model, side, observed)
+                for unit, (side, observed) in seen.items()
+            }
+            fields["quantities"] |= {unit: str(estimate.tokens) for unit, estimate in estimates.items()}
+            fields["basis"] |= dict.fromkeys(estimates, "estimated")
+            fields["attributes"] = {"estimate": {unit: estimate.inputs for unit, estimate in estimates.items()}}
+        self._append(component, fields)
 
     def _record(self, request: Request, component: Any, outcome: str) -> None:
         quantities = {"audio_seconds": seconds_text(request.seconds)}
