@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
+from click.core import ParameterSource
 
 from livekit_costmeter import reporting
 from livekit_costmeter.cli.options import (
@@ -27,8 +28,8 @@ from livekit_costmeter.cli.options import (
     period_options,
     sink_option,
 )
-from livekit_costmeter.config import ConfigError
-from livekit_costmeter.records import Charge
+from livekit_costmeter.config import ConfigError, load
+from livekit_costmeter.records import Charge, SessionAudit
 
 _BY = f"any of {', '.join(reporting.DIMENSIONS)}, label:NAME"
 
@@ -52,6 +53,9 @@ def _dimensions(_ctx: click.Context, _param: click.Parameter, value: str) -> lis
     callback=_dimensions,
     help=f"Group by {_BY}; separated by commas, nothing for the total alone.",
 )
+@click.option(
+    "--audit", is_flag=True, help="Show how each quantity is known, and what LiveKit's own usage missed and why."
+)
 @period_options
 @format_option("text", "json", "csv")
 @click.option("--strict", is_flag=True, help="Exit with 1 if anything is unpriced.")
@@ -59,6 +63,7 @@ def _dimensions(_ctx: click.Context, _param: click.Parameter, value: str) -> lis
 @config_option
 def report(
     by: list[str],
+    audit: bool,
     since: datetime | None,
     until: datetime | None,
     form: str,
@@ -67,24 +72,58 @@ def report(
     config_path: str | None,
 ) -> None:
     """Sum up what was spent."""
-    found = reporting.build_report(_charges(config_path, sink_name, since, until), by, since, until)
+    if audit:
+        _refuse_with_audit(by="--by", strict="--strict")
+        _show_audit(config_path, sink_name, since, until, form)
+        return
+    found = reporting.build_report(_Charges(config_path, sink_name, since, until), by, since, until)
     if form == "json":
         click.echo(reporting.report_json(found))
     elif form == "csv":
         click.echo(reporting.report_csv(found), nl=False)
     else:
-        _print(found)
+        _print(found, reporting.report_text, reporting.print_report)
     if strict and found.total.unpriced_records:
         sys.exit(1)
 
 
-def _print(found: Any) -> None:
+def _refuse_with_audit(**options: str) -> None:
+    context = click.get_current_context()
+    for name, option in options.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} has no meaning with --audit, which has a table of its own")
+
+
+def _show_audit(
+    config_path: str | None, sink_name: str | None, since: datetime | None, until: datetime | None, form: str
+) -> None:
+    charges = _Charges(config_path, sink_name, since, until)
+    audit = reporting.build_audit(charges, _livekit_side(config_path, since, until), since, until)
+    if form == "json":
+        click.echo(reporting.audit_json(audit))
+    elif form == "csv":
+        click.echo(reporting.audit_csv(audit), nl=False)
+    else:
+        _print(audit, reporting.audit_text, reporting.print_audit)
+
+
+def _livekit_side(config_path: str | None, since: datetime | None, until: datetime | None) -> list[SessionAudit]:
+    from livekit_costmeter.delivery.audit import read_audits
+
+    directory = load(config_path).spool_directory
+    try:
+        return read_audits(directory, since, until)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or directory}: {error.strerror}") from None
+
+
+def _print(found: Any, as_text: Callable[[Any], str], on_terminal: Callable[[Any, Any], None]) -> None:
     if not sys.stdout.isatty():
-        click.echo(reporting.report_text(found), nl=False)
+        click.echo(as_text(found), nl=False)
         return
     from rich.console import Console
 
-    reporting.print_report(found, Console())
+    on_terminal(found, Console())
 
 
 @click.command()
@@ -109,7 +148,7 @@ def export(
     config_path: str | None,
 ) -> None:
     """Write every charge of a period."""
-    charges = _charges(config_path, sink_name, since, until)
+    charges = _Charges(config_path, sink_name, since, until)
     with _destination(output) as stream:
         reporting.write_export(charges, form, stream)
 
@@ -153,10 +192,16 @@ def tail(since: datetime | None, sink_name: str | None, config_path: str | None)
         return
 
 
-def _charges(
-    config_path: str | None, sink_name: str | None, since: datetime | None, until: datetime | None
-) -> Iterator[Charge]:
-    ledger = find_ledger(config_path, sink_name)
-    if ledger.absence:
-        raise ConfigError(ledger.absence)
-    return ledger.read(since, until)
+class _Charges:
+    """The charges of a period; each iteration reads the ledger anew."""
+
+    def __init__(
+        self, config_path: str | None, sink_name: str | None, since: datetime | None, until: datetime | None
+    ) -> None:
+        self._ledger = find_ledger(config_path, sink_name)
+        self._period = since, until
+        if self._ledger.absence:
+            raise ConfigError(self._ledger.absence)
+
+    def __iter__(self) -> Iterator[Charge]:
+        return self._ledger.read(*self._period)

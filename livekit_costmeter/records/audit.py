@@ -42,13 +42,14 @@ REASONS: Mapping[str, str] = {
 _TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 COUNTERPARTS: Mapping[str, frozenset[str]] = {
     "llm": frozenset(_TOKENS),
-    "realtime": frozenset({*(unit for unit in UNIT_ORDER if unit.endswith("_tokens")), "session_seconds"}),
+    # Of few realtime models also `session_seconds`: it is compared where LiveKit has a figure, and only there.
+    "realtime": frozenset(unit for unit in UNIT_ORDER if unit.endswith("_tokens")),
     "stt": frozenset({"audio_seconds", "input_tokens", "input_audio_tokens", "output_tokens"}),
     "tts": frozenset({"characters", "output_audio_seconds", "input_tokens", "output_audio_tokens"}),
     "interruption": frozenset({"requests"}),
     "turn_detection": frozenset({"requests"}),
 }
-"""The units that LiveKit's session usage has a figure for, by component."""
+"""The units that LiveKit's session usage has a figure for, by component: without one, it counted nothing."""
 
 _SIBLING = {"llm": "realtime", "realtime": "llm"}
 _SAME_SECONDS = Decimal("0.01")

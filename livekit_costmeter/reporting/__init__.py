@@ -4,6 +4,8 @@ What was spent: reading a ledger, grouping its charges, showing and exporting th
 Invariant: nothing is hidden. A sum that lacks a price says so, an estimate shows its share, and currencies never mix.
 """
 
+from livekit_costmeter.reporting.audit import Audit, AuditRow, build_audit
+from livekit_costmeter.reporting.audit_formats import audit_csv, audit_json, audit_text, print_audit
 from livekit_costmeter.reporting.export import EXPORT_FORMATS, write_export
 from livekit_costmeter.reporting.formats import report_csv, report_fields, report_json
 from livekit_costmeter.reporting.ledger import DIMENSIONS, Ledger, UnknownDimension, dimension, select, within
@@ -15,15 +17,22 @@ from livekit_costmeter.reporting.tally import UnpricedModel
 __all__ = [
     "DIMENSIONS",
     "EXPORT_FORMATS",
+    "Audit",
+    "AuditRow",
     "Ledger",
     "Report",
     "Row",
     "UnknownDimension",
     "UnpricedModel",
+    "audit_csv",
+    "audit_json",
+    "audit_text",
+    "build_audit",
     "build_report",
     "charge_line",
     "dimension",
     "follow",
+    "print_audit",
     "print_report",
     "report_csv",
     "report_fields",

@@ -3,9 +3,10 @@ Reports for programs: JSON and CSV.
 
 Invariant: decimals are plain strings and the order is fixed, so that the same charges give the same bytes.
 
-JSON: `{since, until, by, rows: [...], total: {...}}`; a row is `{key, quantities, cost, billed_cost, records,
-unpriced_records, estimated_share, minutes, cost_per_minute}`, the total the same without `key`. Instants are ISO 8601
-or null; `quantities` goes by unit, money by currency; what is not known is null or absent, never 0.
+JSON: `{since, until, by, rows: [...], total: {...}, outcomes: [...]}`; a row is `{key, quantities, cost, billed_cost,
+records, unpriced_records, estimated_share, minutes, cost_per_minute}`, the total the same without `key`. Instants are
+ISO 8601 or null; `quantities` goes by unit, money by currency; what is not known is null or absent, never 0. `outcomes`
+are rows by `outcome`: what interrupted, discarded, failed and probing work took of the total, as far as there is any.
 
 CSV: one line per row and currency. The columns are the same whatever the data: those grouped by, then `_COLUMNS`, then
 every unit. What a row has once (counts, share, minutes, quantities) stands on its first line only, so that each column
@@ -37,6 +38,7 @@ def report_fields(report: Report) -> dict[str, Any]:
         "by": list(report.by),
         "rows": [{"key": dict(row.key), **_row_fields(row)} for row in report.rows],
         "total": _row_fields(report.total),
+        "outcomes": [{"key": dict(row.key), **_row_fields(row)} for row in report.outcomes],
     }
 
 

@@ -6,17 +6,19 @@ Invariant: `cost` holds only what is priced, by currency; what is not priced is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from livekit_costmeter.records import UNIT_ORDER, Charge, round_cost
+from livekit_costmeter.reporting.discards import Discards
 from livekit_costmeter.reporting.ledger import Dimension, Where, dimension, matcher, within
 from livekit_costmeter.reporting.tally import EXACT, CallTimes, Tally, UnpricedModel, UnpricedModels, sorted_sums
 
 _SECONDS_PER_MINUTE = Decimal(60)
 _MINUTE_STEP = Decimal("1e-6")
+_BESIDE_THE_ANSWERS = ("interrupted", "discarded", "failed", "probe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Rows in the order of their keys, their total (with an empty key), and the models that have no price."""
+    """Rows in the order of their keys, their total (with an empty key), and the models that have no price.
+
+    `outcomes` are further rows, by outcome alone: what interruptions, speculation, retries and probes took of the
+    total. It has those that there are, and nothing of what was simply completed.
+    """
 
     since: datetime | None
     until: datetime | None
@@ -52,6 +58,7 @@ class Report:
     rows: tuple[Row, ...]
     total: Row
     unpriced: tuple[UnpricedModel, ...]
+    outcomes: tuple[Row, ...] = ()
 
 
 def build_report(
@@ -62,21 +69,36 @@ def build_report(
     *,
     where: Where | None = None,
 ) -> Report:
-    """Group the charges with `since` <= `at` < `until` by the named dimensions, in one pass.
+    """Group the charges with `since` <= `at` < `until` by the named dimensions.
 
-    Give filters as `where` rather than filtering before: the length of a call is then still taken from its
-    `call_seconds`, also where only one provider is asked for.
+    The charges are read once, and once more where finished work was thrown away later on (see `Discards`); so they are
+    a list or another object that can be read again, and no iterator. Give filters as `where` rather than filtering
+    before: the length of a call is then still taken from its `call_seconds`, also where only one provider is asked for.
 
     Raises:
         UnknownDimension: `by` or `where` names something charges do not have.
+        TypeError: The charges are an iterator, which can be read only once.
     """
     names = tuple(dict.fromkeys(by))
-    tables = _Tables([dimension(name) for name in names], CallTimes(daily="day" in names))
-    matches = matcher(where or {})
-    for charge in within(charges, since, until):
-        tables.add(charge, wanted=matches(charge))
+    dimensions, matches, discards = [dimension(name) for name in names], matcher(where or {}), Discards()
+    if isinstance(charges, Iterator):
+        raise TypeError("charges are read a second time where work was thrown away: give a list, not an iterator")
+
+    def filled() -> _Tables:
+        discards.has_grown = False
+        tables = _Tables(dimensions, CallTimes(daily="day" in names))
+        for charge in within(charges, since, until):
+            if not discards.note(charge):
+                settled = discards.settle(charge)
+                tables.add(settled, wanted=matches(settled))
+        return tables
+
+    tables = filled()
+    if discards.has_grown:
+        tables = filled()
     rows = (_row(dict(zip(names, key, strict=True)), tally, tables.calls) for key, tally in tables.ordered())
-    return Report(since, until, names, tuple(rows), _row({}, tables.total, tables.calls), tables.unpriced.listed())
+    total = _row({}, tables.total, tables.calls)
+    return Report(since, until, names, tuple(rows), total, tables.unpriced.listed(), tuple(tables.beside()))
 
 
 class _Tables:
@@ -85,6 +107,7 @@ class _Tables:
     def __init__(self, dimensions: Sequence[Dimension], calls: CallTimes) -> None:
         self._dimensions = dimensions
         self._groups: dict[tuple[str | None, ...], Tally] = {}
+        self._outcomes: dict[str, Tally] = {}
         self.calls = calls
         self.total = Tally()
         self.unpriced = UnpricedModels()
@@ -100,6 +123,13 @@ class _Tables:
         group.add(charge, call)
         self.total.add(charge, call)
         self.unpriced.add(charge)
+        if charge.outcome != "completed":
+            self._outcomes.setdefault(charge.outcome, Tally()).add(charge, call)
+
+    def beside(self) -> Iterator[Row]:
+        for outcome in _BESIDE_THE_ANSWERS:
+            if outcome in self._outcomes:
+                yield _row({"outcome": outcome}, self._outcomes[outcome], self.calls)
 
     def ordered(self) -> list[tuple[tuple[str | None, ...], Tally]]:
         return sorted(self._groups.items(), key=lambda item: [(part is None, part or "") for part in item[0]])

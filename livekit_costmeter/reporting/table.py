@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -22,10 +21,13 @@ from livekit_costmeter.reporting.wording import (
     NOT_KNOWN,
     NOTHING,
     UNPRICED,
+    aligned_lines,
     cost_texts,
     name_text,
     percent_text,
+    period_text,
     quantity_texts,
+    records_text,
 )
 
 if TYPE_CHECKING:  # rich is imported when something is shown, not when a report is built
@@ -37,6 +39,12 @@ _BAR = "bar"
 _BAR_WIDTH = 12
 _PADDING = 3  # what rich puts around a cell, at most
 _MINUTE_STEP = Decimal("0.01")
+_OUTCOMES = {
+    "interrupted": "interruptions",
+    "discarded": "speculation (thrown away)",
+    "failed": "retries (failed attempts)",
+    "probe": "probes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class ReportTable:
         columns = _columns(self.report, exact=False)
         shown = _fitting(columns, _shown_rows(self.report), options.max_width)
         yield _terminal_table(self.report, shown)
-        for line in footer_lines(self.report):
+        for line in footer_lines(self.report, exact=False):
             yield Text(line, style="yellow" if UNPRICED in line else "dim")
         hidden = [column.title for column in columns if column not in shown and column.title != _BAR]
         if hidden:
@@ -89,28 +97,28 @@ def report_text(report: Report) -> str:
     columns = _columns(report, exact=True)
     cells = [[", ".join(column.lines(row)) for column in columns] for row in _shown_rows(report)]
     lines = [[column.title for column in columns], *cells]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
-    aligned = [
-        "  ".join(
-            cell.rjust(width) if column.number else cell.ljust(width)
-            for cell, width, column in zip(line, widths, columns, strict=True)
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([*aligned, *footer_lines(report)]) + "\n"
+    aligned = aligned_lines(lines, [column.number for column in columns])
+    return "\n".join([*aligned, *footer_lines(report, exact=True)]) + "\n"
 
 
-def footer_lines(report: Report) -> list[str]:
-    """Say how many records are unpriced and why, and which share is estimated."""
-    lines = [f"estimated share {percent_text(report.total.estimated_share)}"]
+def footer_lines(report: Report, *, exact: bool) -> list[str]:
+    """Say what work beside the answers cost, how many records are unpriced and why, and which share is estimated."""
+    lines = [_outcome_line(row, exact=exact) for row in report.outcomes]
     if report.total.unpriced_records:
         models = ", ".join(
             f"{name_text(each.provider)}/{name_text(each.model)} ({name_text(each.reason)}) x {each.records}"
             for each in report.unpriced
         )
         count = report.total.unpriced_records
-        lines.insert(0, f"{count} record{'s' if count > 1 else ''} {UNPRICED}: {models}")
-    return lines
+        lines.append(f"{records_text(count)} {UNPRICED}: {models}")
+    return [*lines, f"estimated share {percent_text(report.total.estimated_share)}"]
+
+
+def _outcome_line(row: Row, *, exact: bool) -> str:
+    outcome = row.key["outcome"] or ""
+    cost = ", ".join(cost_texts(row.cost, exact=exact, unpriced=row.unpriced_records > 0))
+    estimated = f", {percent_text(row.estimated_share)} of it estimated" if row.estimated_share else ""
+    return f"{_OUTCOMES.get(outcome, outcome)}: {cost} in {records_text(row.records)}{estimated}"
 
 
 def _shown_rows(report: Report) -> list[Row]:
@@ -202,7 +210,13 @@ def _terminal_table(report: Report, columns: Sequence[_Column]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=_period(report), title_justify="left", box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table = Table(
+        title=period_text(report.since, report.until),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
+    )
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.number else "left"
         table.add_column("" if column.title == _BAR else column.title, justify=justify, overflow="fold")
@@ -245,13 +259,3 @@ def _bars(shares: Sequence[Decimal | None]) -> RenderableType:
             for part in completed
         )
     )
-
-
-def _period(report: Report) -> str | None:
-    if report.since is None and report.until is None:
-        return None
-    return f"{_instant(report.since, 'the beginning')} to {_instant(report.until, 'now')}, UTC"
-
-
-def _instant(instant: datetime | None, open_end: str) -> str:
-    return open_end if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"

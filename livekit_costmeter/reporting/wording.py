@@ -7,7 +7,8 @@ share of estimates rounds up. Text from outside cannot break a line or steer a t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_UP, Decimal
 
 from livekit_costmeter.records import decimal_text
@@ -55,3 +56,31 @@ def percent_text(share: Decimal) -> str:
     """Return a share of 0 to 1 as `12.5 %`, rounded up."""
     percent = EXACT.multiply(share, Decimal(100)).quantize(_PERCENT_STEP, rounding=ROUND_UP, context=EXACT)
     return f"{decimal_text(percent)} %"
+
+
+def records_text(count: int) -> str:
+    """Return `1 record`, `2 records`."""
+    return f"{count} record{'' if count == 1 else 's'}"
+
+
+def period_text(since: datetime | None, until: datetime | None) -> str | None:
+    """Return a period as a title; `None` where it has no bounds."""
+    if since is None and until is None:
+        return None
+    return f"{_instant(since, 'the beginning')} to {_instant(until, 'now')}, UTC"
+
+
+def _instant(instant: datetime | None, open_end: str) -> str:
+    return open_end if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def aligned_lines(lines: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[str]:
+    """Return rows of cells as lines, columns two spaces apart, those with numbers at the right."""
+    widths = [max(len(line[index]) for line in lines) for index in range(len(numbers))]
+    return [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, numbers, strict=True)
+        ).rstrip()
+        for line in lines
+    ]

@@ -45,7 +45,7 @@ def test_a_strict_report_is_the_same_report_and_exits_with_1(ledger, run):
 def test_a_report_for_programs_has_the_documented_shape(ledger, run):
     """Keys, sums by unit and currency, and the total, all decimals as text."""
     found = json.loads(run("report", "--by", "account, day", "--format", "json", "--since", "2026-11-20").stdout)
-    assert list(found) == ["since", "until", "by", "rows", "total"]
+    assert list(found) == ["since", "until", "by", "rows", "total", "outcomes"]
     assert (found["since"], found["until"]) == ("2026-11-20T00:00:00.000000Z", None)
     assert found["by"] == ["account", "day"]
     rows = {(row["key"]["account"], row["key"]["day"]): row for row in found["rows"]}

@@ -32,6 +32,7 @@ def test_json_has_the_documented_shape(charge, unpriced, noon):
         "by": ["account", "label:campaign"],
         "rows": [{"key": {"account": "acme", "label:campaign": None}, **row}],
         "total": row,
+        "outcomes": [],
     }
     report = build_report(charges, ["account", "label:campaign"], noon.replace(hour=0))
     assert expected == json.loads(report_json(report))
