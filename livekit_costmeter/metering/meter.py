@@ -164,11 +164,15 @@ class CostMeter:
         """Build the session's scope, and audit the session when it closes."""
 
         def begin() -> Any:
-            scope = self._scopes.of_session(session)
-            session.once("close", lambda *_: self._guarded(lambda: self._audit(session, scope)))
+            scope, now = self._scopes.of_session(session), self._clock()
+            session.once("close", lambda *_: self._guarded(lambda: self._audit(session, scope, now)))
             return scope
 
         return self._guarded(begin)
+
+    def session_scope(self, session: Any) -> Any:
+        """Find the session's scope."""
+        return self._guarded(lambda: self._scopes.of_session(session))
 
     def speech_cancelled(self, speech: Any) -> None:
         """Say of work that is recorded already that nobody will hear it."""
@@ -251,11 +255,11 @@ class CostMeter:
             self._totals = Totals(self._delivery.readback(), self._rate)
         return self._totals
 
-    def _audit(self, session: Any, scope: Scope) -> None:
+    def _audit(self, session: Any, scope: Scope, started_at: float) -> None:
         from livekit_costmeter.metering.audit import Auditor, audit_fields, livekit_usage
 
-        now = self._clock()
-        fields = {**audit_fields(livekit_usage(session)), **scope.current(), "at": now, "started_at": now}
+        moments = {"at": self._clock(), "started_at": started_at}
+        fields = {**audit_fields(livekit_usage(session)), **scope.current(), **moments}
         self._delivery.append(usage_json(fields)[1:])
         if self._auditor is None:
             self._auditor = Auditor(self._summed())

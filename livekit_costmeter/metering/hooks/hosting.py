@@ -50,6 +50,19 @@ def session_start(observer: Observer, original: Any) -> Any:
     return start
 
 
+def session_call(observer: Observer, original: Any) -> Any:
+    """Give every task that a call on a session starts the session's scope, whoever calls."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        tokens = internals.enter_session(observer.session_scope(self))
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            internals.leave_session(tokens)
+
+    return call
+
+
 def server_run(observer: Observer, original: Any) -> Any:
     """See a worker start and stop."""
 

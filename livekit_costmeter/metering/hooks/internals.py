@@ -42,6 +42,7 @@ TAPS: tuple[tuple[str, str, str, str, str | None], ...] = (
     ("livekit.agents.llm", "RealtimeSession", "__init__", "realtime_start", "realtime sessions and open responses"),
     ("aiohttp", "ClientWebSocketResponse", "send_str", "wire", "characters sent over websockets"),
     ("livekit.agents", "AgentSession", "start", "session_start", "which session work belongs to"),
+    ("livekit.agents", "AgentSession", "update_agent", "session_call", "which session an agent works for"),
     ("livekit.agents", "AgentServer", "run", "server_run", "when a worker starts and stops"),
     ("livekit.agents.voice", "SpeechHandle", "_cancel", "speech_cancel", "replies discarded after they were complete"),
     ("livekit.agents.llm.fallback_adapter", "FallbackLLMStream", "_try_recovery", "probe", "recovery requests"),

@@ -51,6 +51,9 @@ class Observer(Protocol):
     def session_starting(self, session: Any) -> Any:
         """See a session before it starts; the value returned is its scope, seen again by `current_task`."""
 
+    def session_scope(self, session: Any) -> Any:
+        """Return the scope of a session, as `session_starting` does."""
+
     def speech_cancelled(self, speech: Any) -> None:
         """See a speech handle about to be cancelled."""
 

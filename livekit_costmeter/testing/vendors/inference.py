@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from livekit_costmeter.records import Unit, round_quantity
 from livekit_costmeter.testing.ledger import Dropped, Ledger, Operation, settling
@@ -72,7 +72,8 @@ class GatewayRecognition(_Gateway, Recogniser):
             finally:
                 operation.add(Unit.AUDIO_SECONDS, hearing.seconds)
                 operation.add(Unit.CONNECTION_SECONDS, round_quantity(Decimal(self._monotonic() - opened_at)))
-                if hearing.closed:
+                # Older clients hang up without closing the session first.
+                if hearing.closed or socket.close_code == WSCloseCode.OK:
                     operation.close()
             operation.close("aborted")
         return socket

@@ -1,9 +1,11 @@
 """Deepgram's recognition, simulated, with the real plugins as clients."""
 
+import asyncio
 import json
 from decimal import Decimal
 
 import pytest
+from aiohttp import WSServerHandshakeError
 from livekit.agents import APIStatusError
 from livekit.agents.stt import SpeechEventType
 from livekit.plugins import deepgram
@@ -94,11 +96,13 @@ async def test_a_dropped_connection_is_resumed_on_a_new_one(frames, impatient):
     async with LoopbackProviders(script) as providers:
         ear = deepgram.STT(base_url=providers.deepgram_url, api_key="key-a", http_session=providers.http_session)
         stream = ear.stream(conn_options=impatient())
+        noticed = asyncio.Event()
+        ear.on("error", lambda _: noticed.set())
         first, second = tone(RATE, RATE), UTTERANCE
         for frame in frames(first[: len(first) // 2]):
             stream.push_frame(frame)
-        while not providers.ledger.entries:
-            await anext(stream)
+        # Older plugins give up when they write to a socket that has just gone.
+        await asyncio.wait_for(noticed.wait(), 10)
         for frame in frames(second):
             stream.push_frame(frame)
         await events_until_end(stream)
@@ -114,7 +118,8 @@ async def test_a_refused_connection_costs_nothing(impatient):
     async with LoopbackProviders(Script(deepgram=ListenScript(faults=[Fault(status=402)]))) as providers:
         ear = deepgram.STT(base_url=providers.deepgram_url, api_key="key-a", http_session=providers.http_session)
         stream = ear.stream(conn_options=impatient(max_retry=0))
-        with pytest.raises(APIStatusError):
+        # Older plugins let aiohttp's own error through.
+        with pytest.raises((APIStatusError, WSServerHandshakeError)):
             await anext(stream)
         await stream.aclose()
     (entry,) = providers.ledger.entries

@@ -36,12 +36,14 @@ async def test_an_utterance_is_answered_and_transcribed(session, hear_out, speak
         speak(seen.session, 1.0)
         await hear_out(await seen.generations.get())
     heard, answered = providers.ledger.entries
-    transcription, answer = seen.metrics[-2:]
+    # LiveKit before 1.8.9 does not report what a transcription cost.
+    transcriptions = [each for each in seen.metrics if each.type == "stt_metrics"]
     assert (heard.component, heard.model) == ("stt", "gpt-4o-mini-transcribe")
-    assert heard.quantities["input_audio_tokens"] == transcription.input_audio_tokens == 10
-    assert heard.quantities["output_tokens"] == transcription.output_tokens == count("Are you open?")
+    assert heard.quantities["input_audio_tokens"] == 10
+    assert heard.quantities["output_tokens"] == count("Are you open?")
+    assert {(each.input_audio_tokens, each.output_tokens) for each in transcriptions} <= {(10, count("Are you open?"))}
     assert answered.quantities["input_audio_tokens"] == 10
-    assert answered.quantities == reported(answer)
+    assert answered.quantities == reported(seen.metrics[-1])
 
 
 async def test_an_interrupted_reply_is_billed_for_what_was_spoken(session, hear_out, reported):
@@ -73,8 +75,8 @@ async def test_the_caller_interrupts_by_speaking(session, hear_out, speak):
     assert [entry.outcome for entry in providers.ledger.select(component="realtime")] == ["aborted", "completed"]
 
 
-async def test_a_reply_taken_back_before_it_was_created_is_billed_unreported(session, until):
-    """The plugin throws the answer away when it comes after all, and reports none of what it cost."""
+async def test_a_reply_taken_back_before_it_was_created_is_billed(session, until):
+    """The answer comes after all, cancelled, and has cost what was read for it."""
     async with LoopbackProviders(scripted(created_after=0.2)) as providers, session(providers) as seen:
         seen.session.generate_reply(instructions="Greet the caller.").cancel()
         await until(lambda: any(event["type"] == "response.done" for event in seen.events))
@@ -82,7 +84,9 @@ async def test_a_reply_taken_back_before_it_was_created_is_billed_unreported(ses
     done = next(event for event in seen.events if event["type"] == "response.done")
     assert (entry.outcome, set(entry.quantities)) == ("aborted", {"input_tokens"})
     assert done["response"]["usage"]["input_tokens"] == entry.quantities["input_tokens"]
-    assert [metrics for metrics in seen.metrics if metrics.input_tokens] == []
+    # Newer plugins throw such an answer away, and do not report it.
+    reported_by_older = {metrics.input_tokens for metrics in seen.metrics if metrics.input_tokens}
+    assert reported_by_older <= {entry.quantities["input_tokens"]}
 
 
 async def test_a_session_closed_in_the_middle_is_billed_unreported(session):
@@ -132,7 +136,8 @@ async def test_a_stalled_response_has_cost_what_it_read(session, until):
         async with session(providers) as seen:
             pending = seen.session.generate_reply()
             await until(lambda: providers.ledger.under_way == 1)
-        assert isinstance(pending.exception(), lk_llm.RealtimeError)
+        # Older plugins leave the reply pending.
+        assert not pending.done() or isinstance(pending.exception(), lk_llm.RealtimeError)
     (entry,) = providers.ledger.entries
     assert (entry.outcome, set(entry.quantities)) == ("aborted", {"input_tokens"})
 
@@ -165,7 +170,7 @@ async def test_whisper_transcribes_by_the_second(session, hear_out, speak):
         await hear_out(await seen.generations.get())
     (entry,) = providers.ledger.select(component="stt", model="whisper-1")
     assert entry.quantities == {"audio_seconds": 1}
-    assert seen.metrics[-2].audio_duration == 1.0
+    assert {each.audio_duration for each in seen.metrics if each.type == "stt_metrics"} <= {1.0}
 
 
 async def test_a_model_can_write_instead_of_speaking(session, hear_out, reported):
