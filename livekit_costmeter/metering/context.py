@@ -47,6 +47,11 @@ class Scope:
         self.account_is_fixed = False
         self._build()
 
+    @property
+    def session(self) -> Any:
+        """The session, while there is one."""
+        return self._session() if self._session else None
+
     def attach(self, account: str | None, labels: Mapping[str, str] | None) -> None:
         """Add context from now on; what was recorded before keeps what it had."""
         if account is not None:

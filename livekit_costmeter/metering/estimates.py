@@ -3,9 +3,9 @@ Estimates of what no provider reported: tokens from text and audio, by ratios th
 
 The default before the first reported call of a model: a token for every 4 bytes of UTF-8, 4 tokens for every message
 of a prompt, 20 tokens for every second of spoken audio, 10 for every second that is heard (OpenAI's figures). What
-reported calls of the same model really had, against that default, is the factor that later estimates take; it is
-rounded to four places, so that an estimate can be recomputed from its record: quantity = the sum of `observed` times
-`ratios`, rounded half-even to an integer.
+reported calls of the same model really had, against that default, is the factor that later estimates take; what frames
+a message is no text and stays as it is. Ratios are rounded to four places, so that an estimate can be recomputed from
+its record: quantity = the sum of `observed` times `ratios`, rounded half-even to an integer.
 
 What is learned outlives the process in `calibration.json` beside the spool:
 `{"format": 1, "models": {"<provider>/<model>/<side>": {"default": "n", "actual": "n", "samples": n}}}`. Only the
@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from livekit_costmeter.log import log
-from livekit_costmeter.metering.hooks.internals import tool_bytes
+from livekit_costmeter.metering.hooks.internals import find
 
 DEFAULT_RATIOS = {
     "bytes": Decimal("0.25"),
@@ -35,6 +36,7 @@ DEFAULT_RATIOS = {
     "milliseconds": Decimal("0.02"),
     "heard_milliseconds": Decimal("0.01"),
 }
+_FRAMING = frozenset({"messages"})
 SIDES: Mapping[str, tuple[str, ...]] = {
     "input": ("input_tokens", "cached_input_tokens", "cache_write_tokens"),
     "output": ("output_tokens",),
@@ -42,11 +44,14 @@ SIDES: Mapping[str, tuple[str, ...]] = {
     "heard": ("input_audio_tokens",),
 }
 """Which units of a reported call a side's observation stands for."""
+_FORMAT = 1
 _ENOUGH = 64
 """Own samples of one model and side after which a process measures no more."""
 _MOST_SAMPLES = 512
 """Beyond these, older samples lose half their weight, so that a changed model is followed."""
 _MOST_MODELS = 2000
+_SPREAD = 8
+"""A call that is this many times off the default had something else in it: pictures, or thoughts out of sight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,12 @@ class _Sums:
         if self.samples > _MOST_SAMPLES:
             self.default, self.actual, self.samples = self.default / 2, self.actual / 2, self.samples // 2
 
+    def is_sound(self) -> bool:
+        """Tell sums of calls from numbers that no calls can have had."""
+        if not (self.default.is_finite() and self.actual.is_finite() and self.default > 0 and self.samples > 0):
+            return False
+        return 1 / Decimal(_SPREAD) <= self.actual / self.default <= _SPREAD
+
 
 class Calibration:
     """What one process knows of tokens per text: what it read from the file, and what it learned itself."""
@@ -84,20 +95,20 @@ class Calibration:
 
     def is_wanted(self, provider: str, model: str) -> bool:
         """Tell whether another reported call of this model is worth measuring in this process."""
-        return self._own.get(f"{provider}/{model}/output", 0) < _ENOUGH
+        return all(self._own.get(f"{provider}/{model}/{side}", 0) < _ENOUGH for side in SIDES)
 
     def learn(self, provider: str, model: str, side: str, observed: Mapping[str, int], tokens: Decimal | int) -> None:
         """Take a reported call for a sample; `tokens` is what the provider counted for what was `observed`."""
-        default = _default(observed)
-        if default <= 0 or tokens <= 0:
-            return
-        key = f"{provider}/{model}/{side}"
+        default, framing = _default(observed)
+        actual, key = tokens - framing, f"{provider}/{model}/{side}"
         with self._lock:
+            self._own[key] = self._own.get(key, 0) + 1
+            if default <= 0 or not default / _SPREAD <= actual <= default * _SPREAD:
+                return
             known = self._load()
             if key not in known and len(known) >= _MOST_MODELS:
                 del known[next(iter(known))]
-            known.setdefault(key, _Sums()).add(default, Decimal(tokens))
-            self._own[key] = self._own.get(key, 0) + 1
+            known.setdefault(key, _Sums()).add(default, Decimal(actual))
             self._is_changed = True
 
     def learn_from(self, record: Any) -> None:
@@ -121,7 +132,10 @@ class Calibration:
         with self._lock:
             sums = self._load().get(f"{provider}/{model}/{side}")
         factor = sums.actual / sums.default if sums is not None and sums.default > 0 else Decimal(1)
-        ratios = {name: (DEFAULT_RATIOS[name] * factor).quantize(Decimal("0.0001")) for name in observed}
+        ratios = {
+            name: (DEFAULT_RATIOS[name] * (1 if name in _FRAMING else factor)).quantize(Decimal("0.0001"))
+            for name in observed
+        }
         exact = sum((amount * ratios[name] for name, amount in observed.items()), Decimal(0))
         samples = 0 if sums is None else sums.samples
         inputs = {
@@ -145,7 +159,7 @@ class Calibration:
         try:
             descriptor = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "w") as file:
-                json.dump({"format": 1, "models": models}, file)
+                json.dump({"format": _FORMAT, "models": models}, file)
             draft.replace(self._path)
         except OSError as error:
             log().warning("calibration of estimates is not saved", error=error.strerror or str(error))
@@ -160,26 +174,57 @@ def text_of_prompt(items: Iterable[Any], tools: Iterable[Any], instructions: str
     """Return what a prompt's size is estimated by: bytes of all its text and of its tools, and how many messages."""
     size, messages = len(instructions.encode()), int(bool(instructions))
     for item in items:
-        texts = [getattr(item, "name", None), getattr(item, "arguments", None), getattr(item, "output", None)]
-        content = getattr(item, "content", None)
+        fields = getattr(item, "__dict__", {})  # to ask a pydantic object for what it lacks takes 5 us each time
+        texts = [fields.get("name"), fields.get("arguments"), fields.get("output")]
+        content = fields.get("content")
         texts += content if isinstance(content, list) else [content]
         lengths = [len(text.encode()) for text in texts if isinstance(text, str)]
         if lengths:
             size, messages = size + sum(lengths), messages + 1
-    return {"bytes": size + sum(map(tool_bytes, tools)), "messages": messages}
+    return {"bytes": size + sum(map(_tool_bytes, tools)), "messages": messages}
 
 
-def _default(observed: Mapping[str, int]) -> Decimal:
-    return sum((DEFAULT_RATIOS.get(name, Decimal(0)) * amount for name, amount in observed.items()), Decimal(0))
+_tool_sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
+def _tool_bytes(tool: Any) -> int:
+    try:
+        size = _tool_sizes.get(tool)
+    except TypeError:
+        return len(json.dumps(tool, default=lambda _: ""))  # a plain mapping, or a provider's own without room
+    if size is None:
+        size = len(json.dumps(_tool_description(tool), default=str))
+        _tool_sizes[tool] = size
+    return size
+
+
+def _tool_description(tool: Any) -> Any:
+    if (raw := getattr(getattr(tool, "info", None), "raw_schema", None)) is not None:
+        return raw
+    describe = find("livekit.agents.llm.utils", "build_legacy_openai_schema")
+    try:
+        return describe(tool)
+    except Exception:
+        return {"name": getattr(getattr(tool, "info", None), "name", "")}  # a provider's own tool has no schema here
+
+
+def _default(observed: Mapping[str, int]) -> tuple[Decimal, Decimal]:
+    amounts = {name: DEFAULT_RATIOS.get(name, Decimal(0)) * amount for name, amount in observed.items()}
+    framing = sum((amount for name, amount in amounts.items() if name in _FRAMING), Decimal(0))
+    return sum(amounts.values(), Decimal(0)) - framing, framing
 
 
 def _read(path: Path) -> dict[str, _Sums]:
     try:
-        models = json.loads(path.read_bytes())["models"]
-        return {
+        content = json.loads(path.read_bytes())
+        if content["format"] != _FORMAT:
+            log().warning("calibration of estimates is of another release and starts anew", file=path.name)
+            return {}
+        known = {
             key: _Sums(Decimal(sums["default"]), Decimal(sums["actual"]), int(sums["samples"]))
-            for key, sums in models.items()
+            for key, sums in content["models"].items()
         }
+        return {key: sums for key, sums in known.items() if sums.is_sound()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):

@@ -66,6 +66,10 @@ class Events:
 
     def read_of_session(self, session: Any, event: Any) -> None:
         """Record a metrics object of a realtime or duplex session: its model did the work and holds the key."""
+        # Its tasks live in the context that opened it, which may be a tool of the agent before.
+        internals.listening_context().run(self._read_of_session, session, event)
+
+    def _read_of_session(self, session: Any, event: Any) -> None:
         kind, model = getattr(event, "type", ""), internals.model_behind(session)
         if kind == "realtime_model_metrics" and (fields := read_realtime(event)) is not None:
             self._realtime.reported(session, fields)
@@ -81,16 +85,16 @@ class Events:
             if generation is not None:
                 return  # the stream will say what it saw, when it ends
             fields = silent(event)
-        elif generation is not None:
-            self._generations.reported(generation, emitter, fields)
+        elif generation is not None and not self._generations.reported(generation, emitter, fields):
+            return
         self._append(emitter, "llm", fields, event)
 
     def _tts(self, emitter: Any, event: Any) -> None:
         fields, speech = read_tts(event), reporting.get()
         if fields is None or speech is REPEATED:
             return
-        if speech is not None:
-            self._speech.reported(speech, emitter, fields)
+        if speech is not None and not self._speech.reported(speech, emitter, fields):
+            return
         self._append(emitter, "tts", fields, event)
 
     def _stt(self, emitter: Any, event: Any) -> None:
@@ -103,7 +107,11 @@ class Events:
                 return  # the stream's own window counts its audio
             fields["quantities"], fields["basis"] = tokens, dict.fromkeys(tokens, "reported")
             self._recognition.transcribed(emitter)
-        elif (request := requesting.get()) is not None:
+            internals.listening_context().run(self._append, emitter, "stt", fields, event)
+            return
+        if self.counts_streams and not internals.recognizes_itself(emitter):
+            return  # an adapter's report of what the one behind it has reported
+        if (request := requesting.get()) is not None and request.component is emitter:
             request.reading = emitter, fields  # recorded with its transcript, in the same turn of the loop
             return
         self._append(emitter, "stt", fields, event)

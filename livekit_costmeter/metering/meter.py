@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary, WeakSet
 
 from livekit_costmeter.log import log
 from livekit_costmeter.metering.attribution import KeyRing
@@ -33,29 +33,10 @@ from livekit_costmeter.records import usage_json
 
 if TYPE_CHECKING:
     from livekit_costmeter.metering.audit import Auditor
-    from livekit_costmeter.metering.summary import Readback, Summary, Totals
+    from livekit_costmeter.metering.summary import Delivery, Summary, Totals
     from livekit_costmeter.records import UsageRecord
 
 Callback = Callable[["UsageRecord"], None]
-
-
-class Delivery(Protocol):
-    """Where records go: the spool, and who ships it."""
-
-    def append(self, members: bytes, more: bytes = b"") -> str | None:
-        """Append one record: the members of a JSON object, without its id and opening brace, closed by `more`.
-
-        Return the id, or None if the disk refused it.
-        """
-
-    def serve(self) -> None:
-        """Ship this spool from now on: called in the main process of a worker."""
-
-    async def settle(self) -> None:
-        """Close the segment, and in a process that ships, ship it, within a deadline."""
-
-    def readback(self) -> Readback:
-        """Return a reader of this process's own records."""
 
 
 class CostMeter:
@@ -90,7 +71,8 @@ class CostMeter:
         self._totals: Totals | None = None
         self._auditor: Auditor | None = None
         self._callbacks: list[Callback] = []
-        self._speculative: WeakKeyDictionary[Any, list[tuple[Any, str, str]]] = WeakKeyDictionary()
+        self._speculative: WeakKeyDictionary[Any, list[tuple[Scope, Any, Any, str, str]]] = WeakKeyDictionary()
+        self._audited: WeakSet[Any] = WeakSet()
         self._failures: dict[str, int] = {}
 
     def tap(self) -> None:
@@ -165,7 +147,9 @@ class CostMeter:
 
         def begin() -> Any:
             scope, now = self._scopes.of_session(session), self._clock()
-            session.once("close", lambda *_: self._guarded(lambda: self._audit(session, scope, now)))
+            if session not in self._audited:  # LiveKit ignores a second start, and one that failed may be tried again
+                self._audited.add(session)
+                session.once("close", lambda *_: self._guarded(lambda: self._audit(session, scope, now)))
             return scope
 
         return self._guarded(begin)
@@ -211,12 +195,15 @@ class CostMeter:
         scope, agent, speech = self._scopes.current()
         if agent is not None:
             fields["agent"] = agent
-        if probing.get():
-            fields["outcome"] = "probe"
-        if speech is not None and "speech_id" not in fields:
+        if speech is not None:
             fields["speech_id"] = speech.id
-            if internals.is_speculative(speech):
-                self._speculate(speech, component, kind, fields)
+        if (probe := probing.get()) is not None and speech in (None, probe[0]):
+            fields["outcome"] = "probe"
+        elif speech is not None and internals.is_speculative(speech):
+            self._speculate(speech, scope, agent, component, kind, fields)
+        self._write(scope, component, kind, fields, event)
+
+    def _write(self, scope: Scope, component: Any, kind: str, fields: Fields, event: Any) -> None:
         if kind == "stt" and (language := internals.language_of(component)):
             fields["attributes"] = {**fields.get("attributes", {}), "language": language}  # several at once cost more
         identity = self._identities.identity(component, event, kind)
@@ -226,17 +213,17 @@ class CostMeter:
         if self._callbacks:
             self._publish(record_id, members + more)
 
-    def _speculate(self, speech: Any, component: Any, kind: str, fields: Fields) -> None:
+    def _speculate(self, speech: Any, scope: Scope, agent: Any, component: Any, kind: str, fields: Fields) -> None:
         if internals.is_thrown_away(speech):
             fields["outcome"] = "discarded"
         elif fields["quantities"]:
             unit = next(iter(fields["quantities"]))
-            self._speculative.setdefault(speech, []).append((component, kind, unit))
+            self._speculative.setdefault(speech, []).append((scope, agent, component, kind, unit))
 
     def _discard(self, speech: Any) -> None:
         if not internals.is_speculative(speech):
             return
-        for component, kind, unit in self._speculative.pop(speech, ()):
+        for scope, agent, component, kind, unit in self._speculative.pop(speech, ()):
             now = self._clock()
             fields: Fields = {
                 "at": now,
@@ -246,7 +233,9 @@ class CostMeter:
                 "basis": {unit: "observed"},
                 "speech_id": speech.id,
             }
-            self._append(component, kind, fields, None)
+            if agent is not None:
+                fields["agent"] = agent
+            self._write(scope, component, kind, fields, None)
 
     def _summed(self) -> Totals:
         from livekit_costmeter.metering.summary import Totals
@@ -258,6 +247,7 @@ class CostMeter:
     def _audit(self, session: Any, scope: Scope, started_at: float) -> None:
         from livekit_costmeter.metering.audit import Auditor, audit_fields, livekit_usage
 
+        self._audited.discard(session)
         moments = {"at": self._clock(), "started_at": started_at}
         fields = {**audit_fields(livekit_usage(session)), **scope.current(), **moments}
         self._delivery.append(usage_json(fields)[1:])

@@ -42,6 +42,25 @@ class Readback(Protocol):
         """Return the JSON of the records appended since the last call."""
 
 
+class Delivery(Protocol):
+    """Where records go: the spool, and who ships it."""
+
+    def append(self, members: bytes, more: bytes = b"") -> str | None:
+        """Append one record: the members of a JSON object, without its id and opening brace, closed by `more`.
+
+        Return the id, or None if the disk refused it.
+        """
+
+    def serve(self) -> None:
+        """Ship this spool from now on: called in the main process of a worker."""
+
+    async def settle(self) -> None:
+        """Close the segment, and in a process that ships, ship it, within a deadline."""
+
+    def readback(self) -> Readback:
+        """Return a reader of this process's own records."""
+
+
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
     """One component, model and owner. `cost` is per currency and holds what is priced."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import logging
 import threading
+from types import SimpleNamespace
 
 import pytest
 from livekit.agents import Plugin, llm
 from livekit.agents.metrics import LLMMetrics, TTSMetrics
+from livekit.agents.voice import agent_activity
 from livekit.plugins import openai
 
 from livekit_costmeter.metering import Taps
 from livekit_costmeter.metering.hooks import internals, marks
+from livekit_costmeter.metering.hooks.hosting import probe
 from livekit_costmeter.metering.hooks.plugin import register_plugin
 from livekit_costmeter.metering.hooks.taps import unseen
 from livekit_costmeter.records import UsageRecord
@@ -107,12 +111,13 @@ def test_removing_the_taps_restores_livekit(meter):
     """Patching and unpatching leaves every class as it was."""
     meter.taps.remove()
     assert "emit" not in llm.LLM.__dict__
-    before = {(module, name): dict(vars(internals.find(module, name))) for module, name, *_ in internals.TAPS}
+    owners = {internals.find(module, name) for module, name, *_ in internals.TAPS} - {None}
+    before = {owner: dict(vars(owner)) for owner in owners}
     taps = Taps(meter)
     taps.apply()
     assert "emit" in llm.LLM.__dict__
     taps.remove()
-    assert {place: dict(vars(internals.find(*place))) for place in before} == before
+    assert {owner: dict(vars(owner)) for owner in owners} == before
 
 
 def test_nothing_is_hidden_by_this_version_of_livekit():
@@ -212,3 +217,143 @@ async def test_closing_settles_once_more_each_time(meter, delivery):
     assert delivery.settled == 2
     meter.instrument(object())
     assert delivery.served == 1
+
+
+class Reply:
+    """A speech handle as far as the meter looks."""
+
+    def __init__(self, *, scheduled):
+        self.id, self.scheduled, self.interrupted = "speech_1", scheduled, False
+
+
+class Room:
+    """An agent session as far as scopes look."""
+
+    _room_io = _activity = None
+
+
+def inside(session, reply):
+    """Return the context of a task that works for a reply in a session."""
+    context = contextvars.copy_context()
+    activity = SimpleNamespace(session=session, agent=SimpleNamespace(id="greeter"))
+    context.run(agent_activity._AgentActivityContextVar.set, activity)
+    context.run(agent_activity._SpeechHandleContextVar.set, reply)
+    return context
+
+
+def test_work_for_a_reply_that_is_thrown_away_is_marked(meter, delivery, model):
+    """An answer made ahead of time, finished, and never chosen: a record of zeros says so, with its speech."""
+    reply = Reply(scheduled=False)
+    context = inside(Room(), reply)
+    context.run(model.emit, "metrics_collected", llm_metrics())
+    context.run(meter.speech_cancelled, reply)
+    work, mark = delivery.records
+    assert (work["outcome"], mark["outcome"]) == ("completed", "discarded")
+    assert mark["quantities"] == {"input_tokens": "0"}
+    same = ("session_id", "agent", "speech_id", "component", "provider", "model")
+    assert [mark[name] for name in same] == [work[name] for name in same]
+
+
+def test_a_reply_is_thrown_away_once(meter, delivery, model):
+    """To cancel again marks nothing again."""
+    reply = Reply(scheduled=False)
+    context = inside(Room(), reply)
+    context.run(model.emit, "metrics_collected", llm_metrics())
+    for _ in range(3):
+        context.run(meter.speech_cancelled, reply)
+    assert [record["outcome"] for record in delivery.records] == ["completed", "discarded"]
+
+
+def test_work_that_ends_after_its_reply_was_thrown_away_is_discarded_itself(meter, delivery, model):
+    """The usage comes late: no mark is needed, and none is left."""
+    reply = Reply(scheduled=False)
+    context = inside(Room(), reply)
+    context.run(meter.speech_cancelled, reply)
+    reply.interrupted = True
+    context.run(model.emit, "metrics_collected", llm_metrics(cancelled=True))
+    assert [record["outcome"] for record in delivery.records] == ["discarded"]
+    assert len(meter._speculative) == 0
+
+
+@pytest.mark.parametrize("chosen_before_the_work", [True, False])
+def test_a_reply_that_was_chosen_is_interrupted_and_not_discarded(meter, delivery, model, chosen_before_the_work):
+    """The caller heard some of it, so it is no work for nothing."""
+    reply = Reply(scheduled=chosen_before_the_work)
+    context = inside(Room(), reply)
+    context.run(model.emit, "metrics_collected", llm_metrics())
+    reply.scheduled = reply.interrupted = True
+    context.run(meter.speech_cancelled, reply)
+    assert [record["outcome"] for record in delivery.records] == ["completed"]
+
+
+def test_replies_made_ahead_of_time_are_told_apart(meter, delivery, model):
+    """Two guesses, one right: only the wrong one is marked."""
+    room, wrong, right = Room(), Reply(scheduled=False), Reply(scheduled=False)
+    right.id = "speech_2"
+    for reply in (wrong, right):
+        inside(room, reply).run(model.emit, "metrics_collected", llm_metrics())
+    inside(room, wrong).run(meter.speech_cancelled, wrong)
+    right.scheduled = True
+    inside(room, right).run(meter.speech_cancelled, right)
+    assert [record["speech_id"] for record in delivery.records if record["outcome"] == "discarded"] == ["speech_1"]
+
+
+def test_nothing_is_kept_of_a_reply_that_is_gone(meter, model):
+    """Speculation is remembered as long as its reply lives."""
+    reply = Reply(scheduled=False)
+    inside(Room(), reply).run(model.emit, "metrics_collected", llm_metrics())
+    assert len(meter._speculative) == 1
+    del reply
+    gc.collect()
+    assert len(meter._speculative) == 0
+
+
+async def test_a_probe_is_what_an_adapter_starts_to_see_if_a_provider_is_back(meter, delivery, model):
+    """The probe's task says probe; the request that goes on meanwhile does not."""
+
+    class Stream:
+        def _try_recovery(self, component):
+            async def ask():
+                await asyncio.sleep(0)
+                component.emit("metrics_collected", llm_metrics())
+
+            self.task = asyncio.create_task(ask())
+
+    tapped = probe(meter, Stream._try_recovery)
+    stream = Stream()
+    tapped(stream, model)
+    model.emit("metrics_collected", llm_metrics())
+    await stream.task
+    assert [record["outcome"] for record in delivery.records] == ["completed", "probe"]
+
+
+def test_work_belongs_to_the_session_whose_task_did_it(meter, delivery, model):
+    """Two sessions share a model: each record has its own session, also when they take turns."""
+    rooms = [Room(), Room()]
+    for number, room in enumerate(rooms):
+        meter.attach(room, account=f"account-{number}")
+    for number in (0, 1, 0, 1):
+        inside(rooms[number], None).run(model.emit, "metrics_collected", llm_metrics())
+    assert [record["account"] for record in delivery.records] == ["account-0", "account-1"] * 2
+    assert len({record["session_id"] for record in delivery.records}) == 2
+
+
+def test_jobs_in_threads_keep_their_sessions(meter, delivery, model):
+    """Two loops in one process, one model object: no record has the other's account."""
+    rooms = [Room() for _ in range(4)]
+    for number, room in enumerate(rooms):
+        meter.attach(room, account=f"account-{number}")
+
+    async def job(number):
+        context = inside(rooms[number], None)
+        for _ in range(50):
+            context.run(model.emit, "metrics_collected", llm_metrics(request_id=f"account-{number}"))
+            await asyncio.sleep(0)
+
+    threads = [threading.Thread(target=asyncio.run, args=(job(number),)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(delivery.records) == 200
+    assert all(record["account"] == record["operation_id"] for record in delivery.records)

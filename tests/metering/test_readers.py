@@ -7,20 +7,33 @@ from livekit.agents.metrics import LLMMetrics, RealtimeModelMetrics, STTMetrics,
 from livekit_costmeter.metering.readers import read_llm, read_realtime, read_stt, read_tts, seconds_text, silent
 
 
+class NewestLLMMetrics(LLMMetrics):
+    """Has the fields that the newest LiveKit has, whichever is installed."""
+
+    cache_creation_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class NewestSTTMetrics(STTMetrics):
+    """Has the fields that the newest LiveKit has, whichever is installed."""
+
+    input_audio_tokens: int = 0
+
+
 def llm_metrics(**changes):
     values = {
         "label": "l", "request_id": "r", "timestamp": 100.0, "duration": 2.0, "ttft": 0.1, "cancelled": False,
         "completion_tokens": 30, "prompt_tokens": 100, "prompt_cached_tokens": 0, "total_tokens": 130,
         "tokens_per_second": 15.0,
     }  # fmt: skip
-    return LLMMetrics(**{**values, **changes})
+    return NewestLLMMetrics(**{**values, **changes})
 
 
 def stt_metrics(**changes):
     values = {
         "label": "l", "request_id": "r", "timestamp": 1.0, "duration": 0.0, "audio_duration": 0.0, "streamed": False,
     }  # fmt: skip
-    return STTMetrics(**{**values, **changes})
+    return NewestSTTMetrics(**{**values, **changes})
 
 
 def tts_metrics(**changes):

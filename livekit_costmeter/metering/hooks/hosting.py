@@ -18,23 +18,37 @@ def realtime_start(observer: Observer, original: Any) -> Any:
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        guard(observer, _follow_close, observer, self)
+        if not internals.forwards(self):
+            guard(observer, _follow_close, observer, self)
 
     return init
 
 
 def _follow_close(observer: Observer, session: Any) -> None:
-    close = session.aclose
+    closing = _Closing(observer, session)
     observer.realtime.opened(session)
+    session.aclose = closing
 
-    async def aclose() -> None:
-        session.__dict__.pop("aclose", None)
+
+class _Closing:
+    """Stands for a session's `aclose` until it is called first; then nothing of ours refers to the session."""
+
+    def __init__(self, observer: Observer, session: Any) -> None:
+        self._observer = observer
+        self._session = session
+        self._close = session.aclose
+        self._before = vars(session).get("aclose")
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        own = vars(self._session)
+        if own.get("aclose") is self:  # else somebody has put his own in front since
+            del own["aclose"]
+            if self._before is not None:
+                own["aclose"] = self._before
         try:
-            await close()
+            return await self._close(*args, **kwargs)
         finally:
-            guard(observer, observer.realtime.closed, session)
-
-    session.aclose = aclose
+            guard(self._observer, self._observer.realtime.closed, self._session)
 
 
 def session_start(observer: Observer, original: Any) -> Any:
@@ -90,7 +104,7 @@ def probe(_observer: Observer, original: Any) -> Any:
     """Mark what a fallback adapter starts to find out whether a provider has recovered."""
 
     def try_recovery(self: Any, *args: Any, **kwargs: Any) -> Any:
-        token = marks.probing.set(True)
+        token = marks.probing.set((internals.current_speech(),))
         try:
             return original(self, *args, **kwargs)
         finally:

@@ -7,14 +7,13 @@ functions here return what stands for "not known".
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import importlib
-import json
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 METRICS_EVENT = "metrics_collected"
 USAGE_EVENT = "usage_collected"
@@ -40,6 +39,7 @@ TAPS: tuple[tuple[str, str, str, str, str | None], ...] = (
     ("livekit.agents.stt", "RecognizeStream", "_main_task", "recognition_work", "connection time of speech-to-text"),
     ("livekit.agents.stt", "STT", "recognize", "recognition_request", "failed speech-to-text requests"),
     ("livekit.agents.llm", "RealtimeSession", "__init__", "realtime_start", "realtime sessions and open responses"),
+    ("livekit.agents.llm", "DuplexSession", "__init__", "realtime_start", None),
     ("aiohttp", "ClientWebSocketResponse", "send_str", "wire", "characters sent over websockets"),
     ("livekit.agents", "AgentSession", "start", "session_start", "which session work belongs to"),
     ("livekit.agents", "AgentSession", "update_agent", "session_call", "which session an agent works for"),
@@ -93,6 +93,11 @@ def is_leaf(stream: Any, module: str, base: str) -> bool:
     return type(stream)._metrics_monitor_task is _base(module, base)._metrics_monitor_task
 
 
+def is_unmonitored(stream: Any) -> bool:
+    """Tell a synthesis stream that was given no text: LiveKit starts its monitor with the first."""
+    return getattr(stream, "_metrics_task", None) is None
+
+
 def channel_of(stream: Any) -> Any:
     """Return the channel into which a plugin puts what its provider answers."""
     return stream._event_ch
@@ -100,7 +105,19 @@ def channel_of(stream: Any) -> Any:
 
 def recognizes_itself(stt: Any) -> bool:
     """Tell a recogniser from an adapter, which reports nothing of its own."""
-    return bool(getattr(stt, "_recognize_metrics_needed", True))
+    adapter = _base("livekit.agents.stt", "StreamAdapter")  # which reports its own as well as the other's
+    return bool(getattr(stt, "_recognize_metrics_needed", True)) and not isinstance(stt, adapter or ())
+
+
+def task_has_begun(stream: Any) -> bool:
+    """Tell whether a synthesis stream's task ever ran: LiveKit reports requests that were closed before it did."""
+    return getattr(stream, "_tts_request_span", True) is not None
+
+
+def forwards(session: Any) -> bool:
+    """Tell a realtime session that is no connection of its own from one that is."""
+    names = (("realtime_fallback_adapter", "_FallbackRealtimeSession"), ("duplex_adapter", "_DuplexRealtimeSession"))
+    return any(isinstance(session, _base(f"livekit.agents.llm.{module}", name) or ()) for module, name in names)
 
 
 @functools.cache
@@ -128,8 +145,10 @@ def enter_session(scope: Any) -> tuple[contextvars.Token[Any], contextvars.Token
 
 def leave_session(tokens: tuple[contextvars.Token[Any], contextvars.Token[Any]]) -> None:
     """Put back what `enter_session` replaced."""
-    _around.reset(tokens[0])
-    _scope.reset(tokens[1])
+    # A start that its loop leaves behind is closed by the collector, in some other context.
+    with contextlib.suppress(ValueError):
+        _around.reset(tokens[0])
+        _scope.reset(tokens[1])
 
 
 def listening_context() -> contextvars.Context:
@@ -138,8 +157,9 @@ def listening_context() -> contextvars.Context:
     context = contextvars.copy_context()
     activity_variable, speech_variable, _ = _task_variables()
     context.run(speech_variable.set, None)
-    activity = current_task()[0]
-    listener = getattr(activity and activity.session, "_activity", None)
+    activity, _, scope, _ = current_task()
+    session = activity.session if activity is not None else getattr(scope, "session", None)
+    listener = getattr(session, "_activity", None)
     if listener is not None:
         context.run(activity_variable.set, listener)
     return context
@@ -238,7 +258,7 @@ def language_of(component: Any) -> str:
 
 def component_of(stream: Any) -> Any:
     """Return the component that an operation belongs to."""
-    for name in ("_llm", "_stt", "_tts", "_realtime_model"):
+    for name in ("_llm", "_stt", "_tts", "_realtime_model", "_duplex_model"):
         if (component := getattr(stream, name, None)) is not None:
             return component
     return stream
@@ -251,27 +271,8 @@ def prompt_of(stream: Any) -> tuple[Iterable[Any], Iterable[Any]]:
 
 def prompt_of_session(session: Any) -> tuple[Iterable[Any], Iterable[Any], str]:
     """Return the items of a realtime session's conversation, its tools and its instructions."""
-    tools = getattr(session.tools, "function_tools", None) or {}
-    return session.chat_ctx.items, tools.values(), str(getattr(session, "_instructions", None) or "")
-
-
-_tool_sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-
-
-def tool_bytes(tool: Any) -> int:
-    """Return the length of a tool's description as providers are given it, in bytes."""
-    size = _tool_sizes.get(tool)
-    if size is None:
-        size = len(json.dumps(_tool_description(tool), default=str))
-        _tool_sizes[tool] = size
-    return size
-
-
-def _tool_description(tool: Any) -> Any:
-    if (raw := getattr(getattr(tool, "info", None), "raw_schema", None)) is not None:
-        return raw
-    describe = find("livekit.agents.llm.utils", "build_legacy_openai_schema")
     try:
-        return describe(tool)
+        tools = getattr(session.tools, "function_tools", None) or {}
+        return session.chat_ctx.items, tools.values(), str(getattr(session, "_instructions", None) or "")
     except Exception:
-        return {"name": getattr(getattr(tool, "info", None), "name", "")}  # a provider's own tool has no schema here
+        return (), (), ""  # it is closed already, and a plugin may have let go of everything

@@ -19,8 +19,10 @@ sending: ContextVar[Any] = ContextVar("livekit_costmeter_sending", default=None)
 """The synthesis operation whose text the current task sends."""
 reporting: ContextVar[Any] = ContextVar("livekit_costmeter_reporting", default=None)
 """The operation whose metrics the current task reports, None, or `REPEATED`."""
-probing: ContextVar[bool] = ContextVar("livekit_costmeter_probing", default=False)
-"""Whether the current task only asks if a provider has recovered."""
+probing: ContextVar[tuple[Any] | None] = ContextVar("livekit_costmeter_probing", default=None)
+"""Set where the current task only asks if a provider has recovered: the speech in which it does, or None.
+
+A speech that its listeners start is real work, though it inherits this."""
 requesting: ContextVar[Any] = ContextVar("livekit_costmeter_requesting", default=None)
 """The audio that the current task asks a provider to recognise at once."""
 

@@ -7,8 +7,9 @@ is shadowed is shadowed on single objects and only while they work.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from livekit_costmeter.metering.hooks import internals, marks
@@ -52,8 +53,12 @@ def speech_work(observer: Observer, original: Any) -> Any:
         marks.sending.set(guard(observer, observer.speech.begun, self) if leaf else None)
         if not leaf:
             return await original(self)
-        with _followed(observer, observer.speech, self):
-            return await original(self)
+        try:
+            with _followed(observer, observer.speech, self):
+                return await original(self)
+        finally:
+            if internals.is_unmonitored(self):
+                guard(observer, observer.speech.ended, marks.sending.get())
 
     return main_task
 
@@ -82,6 +87,9 @@ async def _reported(observer: Observer, meter: OperationMeter, stream: Any, moni
     marks.reporting.set(operation)
     try:
         return await monitor
+    except asyncio.CancelledError as error:  # a loop that ends cancels its tasks in any order
+        guard(observer, meter.attempt_failed, operation, error)
+        raise
     finally:
         guard(observer, meter.ended, operation)
 
@@ -91,16 +99,33 @@ def _followed(observer: Observer, meter: OperationMeter, stream: Any) -> Iterato
     """Shadow a stream's `_run` and its channel's `send_nowait`, on these two objects only, while it works."""
     operation = guard(observer, meter.begun, stream)
     channel = guard(observer, internals.channel_of, stream)
+    shadows: list[tuple[Any, str, Any, Any]] = []
     try:
-        stream._run = _attempts(observer, meter, operation, stream._run)  # noqa: SLF001 - the plugin's own work
-        channel.send_nowait = _received(observer, meter, operation, channel.send_nowait)
+        _shadow(shadows, stream, "_run", _attempts(observer, meter, operation, stream._run))  # noqa: SLF001 - the plugin's
+        _shadow(shadows, channel, "send_nowait", _received(observer, meter, operation, channel.send_nowait))
     except Exception as error:  # without room for attributes: attempts stay unseen
         observer.failed(error)
     try:
         yield
     finally:
-        getattr(stream, "__dict__", {}).pop("_run", None)
-        getattr(channel, "__dict__", {}).pop("send_nowait", None)
+        guard(observer, _unshadow, shadows)
+
+
+def _shadow(shadows: list[tuple[Any, str, Any, Any]], owner: Any, name: str, value: Any) -> None:
+    own = vars(owner)
+    shadows.append((own, name, value, own.get(name)))
+    setattr(owner, name, value)
+
+
+def _unshadow(shadows: list[tuple[Any, str, Any, Any]]) -> None:
+    for own, name, value, before in shadows:
+        if own.get(name) is not value:
+            continue  # the plugin's own by now
+        if before is None:
+            del own[name]
+        else:
+            own[name] = before
+    shadows.clear()
 
 
 def _attempts(observer: Observer, meter: OperationMeter, operation: Any, run: Any) -> Any:
@@ -118,12 +143,12 @@ def _attempts(observer: Observer, meter: OperationMeter, operation: Any, run: An
 def _received(observer: Observer, meter: OperationMeter, operation: Any, send: Any) -> Any:
     received = meter.received
 
-    def send_nowait(item: Any) -> None:
+    def send_nowait(value: Any) -> None:  # named as LiveKit's, whose callers may say so
         try:
-            received(operation, item)
+            received(operation, value)
         except Exception as error:
             observer.failed(error)
-        send(item)
+        send(value)
 
     return send_nowait
 
@@ -161,10 +186,14 @@ def recognition_work(observer: Observer, original: Any) -> Any:
         if not internals.is_leaf(self, *_RECOGNITION):
             return await original(self)
         guard(observer, observer.recognition.opened, self)
+        outcome = "completed"
         try:
             return await original(self)
+        except Exception:
+            outcome = "failed"
+            raise
         finally:
-            guard(observer, observer.recognition.closed, self)
+            guard(observer, observer.recognition.closed, self, outcome)
 
     return main_task
 
@@ -175,7 +204,7 @@ def recognition_request(observer: Observer, original: Any) -> Any:
     async def recognize(self: Any, buffer: Any, *args: Any, **kwargs: Any) -> Any:
         if not internals.recognizes_itself(self):
             return await original(self, buffer, *args, **kwargs)
-        request = guard(observer, observer.recognition.request, buffer)
+        request = guard(observer, observer.recognition.request, self, buffer)
         token = marks.requesting.set(request)
         try:
             transcript = await original(self, buffer, *args, **kwargs)
@@ -183,7 +212,9 @@ def recognition_request(observer: Observer, original: Any) -> Any:
             guard(observer, observer.recognition.request_left, request, self, error)
             raise
         finally:
-            marks.requesting.reset(token)
+            # A request that its loop leaves behind is closed by the collector, in some other context.
+            with suppress(ValueError):
+                marks.requesting.reset(token)
         guard(observer, observer.recognition.request_done, request, transcript)
         return transcript
 

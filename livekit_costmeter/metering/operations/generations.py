@@ -34,10 +34,14 @@ _REASONS = re.compile(
 class Generation:
     """One LLM stream: its current attempt, and what came in it."""
 
-    __slots__ = ("bytes", "chunks", "is_cancelled", "is_running", "request_id", "started_at", "stream", "tier", "usage")
+    __slots__ = (
+        *("bytes", "chunks", "has_failed", "is_cancelled", "is_running", "request_id", "started_at", "stream"),
+        *("tier", "usage"),
+    )
 
     def __init__(self, stream: Any, now: float) -> None:
-        self.stream = stream
+        self.stream: Any = stream
+        self.has_failed = False
         self.reset(now)
 
     def reset(self, now: float) -> None:
@@ -97,33 +101,54 @@ class GenerationMeter:
 
     def attempt_failed(self, generation: Generation, error: BaseException) -> None:
         """Record an attempt that failed and may have cost something; one that was cancelled ends with its stream."""
+        if generation.stream is None:
+            return
         if is_cancellation(error):
-            generation.is_cancelled = True
+            generation.is_cancelled = generation.is_running
             return
         if generation.chunks or (may_have_cost(error) and not was_refused(error)):
             self._record(generation, "failed")
+            generation.has_failed = True
         generation.reset(self._clock())
 
-    def reported(self, generation: Generation, component: Any, fields: Fields) -> None:
-        """Add to LiveKit's own reading what only the stream knows, and end the attempt."""
+    def reported(self, generation: Generation, component: Any, fields: Fields) -> bool:
+        """Add to LiveKit's own reading what only the stream knows, and end the attempt.
+
+        LiveKit keeps the last usage of all attempts: return False where it is that of one that failed, and is recorded.
+        """
+        if generation.has_failed and generation.usage is None:
+            return False
+        if generation.is_cancelled:
+            fields["outcome"] = "interrupted"
         if generation.tier is not None:
             fields["service_tier"] = generation.tier
+        if generation.usage is not None and (quantities := token_units(generation.usage)):
+            # Older releases leave some units out of their metrics.
+            fields["quantities"] = fields["operation_total"] = quantities
+            fields["basis"] = dict.fromkeys(quantities, "reported")
         if "reasoning_tokens" in fields["quantities"]:
             self._reasoning.add(self._identity(component)[1])
         provider, model = self._identity(component)
-        if generation.bytes and self._calibration.is_wanted(provider, model):
+        has_prompt = generation.bytes and generation.stream is not None
+        if has_prompt and self._calibration.is_wanted(provider, model):
             prompt = text_of_prompt(*internals.prompt_of(generation.stream))
             answer = {"bytes": generation.bytes}
             fields["attributes"] = {**fields.get("attributes", {}), "observed": {"input": prompt, "output": answer}}
             self._learn(provider, model, prompt, answer, fields["quantities"])
         generation.reset(self._clock())
+        return True
 
     def ended(self, generation: Generation) -> None:
         """Record what was asked and answered in the last attempt, if LiveKit reported nothing of it."""
-        if generation.is_cancelled or generation.chunks:
-            self._record(generation, "interrupted" if generation.is_cancelled else "completed")
-        generation.reset(self._clock())
-        setattr(generation.stream, OPERATION, None)
+        stream = generation.stream
+        try:
+            if generation.is_cancelled or generation.chunks:
+                self._record(generation, "interrupted" if generation.is_cancelled else "completed")
+        finally:
+            generation.reset(self._clock())
+            # Tasks inherit this generation with their context, its own monitor too: it must not keep the stream.
+            generation.stream = None
+            setattr(stream, OPERATION, None)
 
     def _learn(self, provider: str, model: str, prompt: Any, answer: Any, quantities: dict[str, str]) -> None:
         units = ("input_tokens", "cached_input_tokens", "cache_write_tokens")

@@ -27,6 +27,8 @@ from livekit_costmeter.metering.readers import Fields
 
 _BYTES_PER_SECOND = 48_000
 """16-bit samples at 24 kHz."""
+_OUTCOMES = {"cancelled": "interrupted", "failed": "failed"}
+"""What becomes of a response that LiveKit drops, by the provider's status."""
 
 
 @dataclass(slots=True)
@@ -40,7 +42,8 @@ class _Response:
 class _Session:
     context: contextvars.Context
     responses: dict[str, _Response] = field(default_factory=dict)
-    awaiting: dict[str, Fields] = field(default_factory=dict)
+    awaiting: dict[str, tuple[Fields, _Response | None]] = field(default_factory=dict)
+    """Responses that are done, until LiveKit has reported them, or has not."""
     asked: dict[str, int] = field(default_factory=dict)
 
 
@@ -61,12 +64,14 @@ class RealtimeMeter:
         self._calibration = calibration
         self._clock = clock
         self._sessions: WeakKeyDictionary[Any, _Session] = WeakKeyDictionary()
-        self._windows = windows or Windows(append, prefix="rt", time_unit="session_seconds", clock=clock)
+        self._windows = windows or Windows(
+            append, prefix="rt", time_unit="session_seconds", context=internals.listening_context, clock=clock
+        )
         self.flush = self._windows.flush
 
     def opened(self, session: Any) -> None:
         """Start to count a session."""
-        self._sessions[session] = _Session(contextvars.copy_context())
+        self._sessions[session] = _Session(internals.listening_context())
         self._windows.opened(session)
 
     def reported(self, session: Any, fields: Fields) -> None:
@@ -77,8 +82,8 @@ class RealtimeMeter:
         if known is None:
             return
         operation = fields.get("operation_id", "")
-        known.awaiting.pop(operation, None)
-        self._learn(session, known.responses.pop(operation, None), fields)
+        _, response = known.awaiting.pop(operation, (None, None))
+        self._learn(session, response, fields)
         self._remember(known, fields["quantities"])
 
     def _learn(self, session: Any, response: _Response | None, fields: Fields) -> None:
@@ -107,10 +112,12 @@ class RealtimeMeter:
     def closed(self, session: Any) -> None:
         """Record what is open, and the rest of the session's time."""
         known = self._sessions.pop(session, None)
-        if known is not None:
-            for operation, response in known.responses.items():
-                known.context.run(self._append, session, self._open_response(session, known, operation, response))
-        self._windows.closed(session)
+        try:
+            if known is not None:
+                for operation, response in known.responses.items():
+                    known.context.run(self._append, session, self._open_response(session, known, operation, response))
+        finally:
+            self._windows.closed(session)
 
     @staticmethod
     def _delta(known: _Session, kind: str, message: Mapping[str, Any]) -> None:
@@ -130,19 +137,20 @@ class RealtimeMeter:
         if not quantities:
             return
         now = self._clock()
-        known.awaiting[operation] = {
+        fields: Fields = {
             "at": now,
             "started_at": now if begun is None else begun.started_at,
-            "outcome": "discarded" if response.get("status") == "cancelled" else "completed",
+            "outcome": _OUTCOMES.get(response.get("status", ""), "completed"),
             "quantities": quantities,
             "basis": dict.fromkeys(quantities, "reported"),
             "operation_id": operation,
             "operation_total": quantities,
         }
+        known.awaiting[operation] = fields, begun
         asyncio.get_running_loop().call_soon(self._unless_reported, session, known, operation)
 
     def _unless_reported(self, session: Any, known: _Session, operation: str) -> None:
-        fields = known.awaiting.pop(operation, None)
+        fields, _ = known.awaiting.pop(operation, (None, None))
         if fields is not None:
             self._remember(known, fields["quantities"])
             known.context.run(self._append, session, fields)
@@ -198,7 +206,9 @@ def usage_units(usage: Mapping[str, Any]) -> dict[str, str]:
     audio, image = inputs.get("audio_tokens") or 0, inputs.get("image_tokens") or 0
     text = (usage.get("input_tokens") or 0) - audio - image
     spoken = outputs.get("audio_tokens") or 0
-    cached_text = cached.get("text_tokens", inputs.get("cached_tokens") or 0 if not cached else 0)
+    if not cached and (some := inputs.get("cached_tokens") or 0):  # without details: of text first
+        cached = {"text_tokens": min(some, text), "audio_tokens": min(some - min(some, text), audio)}
+    cached_text = cached.get("text_tokens", 0)
     units = {
         "input_tokens": text - cached_text,
         "cached_input_tokens": cached_text,

@@ -32,8 +32,10 @@ _BILLS_TOKENS = re.compile(r"gpt-4o.*transcribe")
 class Request:
     """Audio on its way in one request, and LiveKit's own reading of it, which comes just before the transcript."""
 
+    component: Any
     seconds: float
     started_at: float
+    is_over: bool = False
     reading: tuple[Any, Fields] | None = None
 
 
@@ -71,19 +73,22 @@ class RecognitionMeter:
             if internals.component_of(stream) is component:
                 window.has_tokens = True
 
-    def request(self, buffer: Any) -> Request:
+    def request(self, component: Any, buffer: Any) -> Request:
         """Return how much audio a request sends."""
         frames = buffer if isinstance(buffer, list) else [buffer]
-        return Request(sum(frame.duration for frame in frames), self._clock())
+        return Request(component, sum(frame.duration for frame in frames), self._clock())
 
     def request_failed(self, request: Request, component: Any, event: Any) -> None:
         """Record an attempt that failed after its audio was sent."""
         error = getattr(event, "error", None)
+        if request.is_over or request.component is not component:
+            return  # of another one, in a task that was started from within the request
         if error is not None and not was_refused(error):
             self._record(request, component, "failed")
 
     def request_left(self, request: Request, component: Any, error: BaseException) -> None:
         """Record a request that the agent gave up; one that failed has said so already."""
+        request.is_over = True
         if request.reading is not None:
             self._append(*request.reading)
         elif is_cancellation(error):
@@ -91,6 +96,7 @@ class RecognitionMeter:
 
     def request_done(self, request: Request, transcript: Any) -> None:
         """Record what LiveKit reported of a request, with the tokens that it leaves out."""
+        request.is_over = True
         if request.reading is None:
             return
         component, fields = request.reading

@@ -16,7 +16,7 @@ from typing import Any
 
 from livekit_costmeter.metering.estimates import Calibration
 from livekit_costmeter.metering.hooks import internals
-from livekit_costmeter.metering.operations.attempts import is_cancellation, was_refused
+from livekit_costmeter.metering.operations.attempts import is_cancellation, may_have_cost
 from livekit_costmeter.metering.operations.generations import OPERATION, Append, Identity
 from livekit_costmeter.metering.readers import Fields, seconds_text
 
@@ -27,11 +27,14 @@ _TEXT_KEYS = ("transcript", "text", "input")
 class Speech:
     """One synthesis stream: what its current attempt sent and received since LiveKit last reported."""
 
-    __slots__ = ("audio", "has_reported", "is_cancelled", "sent", "started_at", "stream")
+    __slots__ = (
+        *("audio", "has_failed", "has_reported", "is_cancelled", "is_open", "sent", "started_at"),
+        "stream",
+    )
 
     def __init__(self, stream: Any, now: float) -> None:
         self.stream: Any = stream
-        self.has_reported = False
+        self.has_reported = self.has_failed = False
         self.reset(now)
 
     def reset(self, now: float) -> None:
@@ -39,7 +42,7 @@ class Speech:
         self.started_at = now
         self.sent = 0
         self.audio = 0.0
-        self.is_cancelled = False
+        self.is_cancelled = self.is_open = False
 
 
 class SpeechMeter:
@@ -67,10 +70,13 @@ class SpeechMeter:
         return known
 
     def attempt(self, speech: Speech) -> None:
-        """Start to count an attempt; what an earlier one sent and LiveKit found wanting has failed."""
-        if speech.sent or speech.audio:
+        """Start to count an attempt; an earlier one of which LiveKit found too little has failed."""
+        if speech.audio:
             self._record(speech, "failed")
+            speech.has_failed = True
+        # One that ended quietly and without audio was refused: providers answer so, and plugins keep it to themselves.
         speech.reset(self._clock())
+        speech.is_open = True
 
     def message_sent(self, speech: Speech, message: str) -> None:
         """Count the text in one websocket message."""
@@ -84,32 +90,44 @@ class SpeechMeter:
     def attempt_failed(self, speech: Speech, error: BaseException) -> None:
         """Record an attempt that failed after text was sent."""
         if is_cancellation(error):
-            speech.is_cancelled = True
+            speech.is_cancelled = speech.is_open
             return
-        if speech.sent or speech.audio or (self._was_given(speech) and not was_refused(error)):
+        if speech.audio or ((speech.sent or self._was_given(speech)) and may_have_cost(error)):
             self._record(speech, "failed")
+            speech.has_failed = True
         speech.reset(self._clock())
 
-    def reported(self, speech: Speech, component: Any, fields: Fields) -> None:
-        """Put the characters that went over the wire into LiveKit's own reading, and end the segment."""
+    def reported(self, speech: Speech, component: Any, fields: Fields) -> bool:
+        """Put the characters that went over the wire into LiveKit's own reading, and end the segment.
+
+        Return False where nothing was ever asked.
+        """
+        if not internals.task_has_begun(speech.stream):
+            return False
         quantities = fields["quantities"]
-        if speech.sent:
+        if speech.sent and _is_own(speech.sent, int(quantities.get("characters", 0))):
             quantities["characters"] = str(speech.sent)
             fields["basis"]["characters"] = "observed"
+        if speech.has_failed and speech.audio:  # LiveKit sums the audio of all attempts
+            quantities["output_audio_seconds"] = seconds_text(speech.audio)
+        if speech.is_cancelled:
+            fields["outcome"] = "interrupted"
         self._complete_tokens(speech, component, fields)
         speech.has_reported = True
         speech.reset(self._clock())
+        return True
 
     def ended(self, speech: Speech) -> None:
         """Record what was sent and never reported, and let go of the stream."""
         stream = speech.stream
-        if speech.sent or (
-            not speech.has_reported and (speech.audio or (speech.is_cancelled and self._was_given(speech)))
-        ):
-            self._record(speech, "interrupted" if speech.is_cancelled else "completed" if speech.audio else "failed")
-        speech.reset(self._clock())
-        speech.stream = None
-        setattr(stream, OPERATION, None)
+        try:
+            is_cut = speech.is_cancelled and (speech.sent or (not speech.has_reported and self._was_given(speech)))
+            if is_cut or (speech.audio and (speech.sent or not speech.has_reported)):
+                self._record(speech, "interrupted" if speech.is_cancelled else "completed")
+        finally:
+            speech.reset(self._clock())
+            speech.stream = None
+            setattr(stream, OPERATION, None)
 
     @staticmethod
     def _was_given(speech: Speech) -> bool:
@@ -119,7 +137,8 @@ class SpeechMeter:
     def _record(self, speech: Speech, outcome: str) -> None:
         stream, now = speech.stream, self._clock()
         given = internals.text_given(stream)
-        quantities = {"characters": str(speech.sent or len(given))}
+        sent = min(speech.sent, len(given)) if not _is_own(speech.sent, len(given)) else speech.sent
+        quantities = {"characters": str(sent or len(given))}
         basis = {"characters": "observed"}
         fields: Fields = {
             "at": now,
@@ -161,6 +180,11 @@ class SpeechMeter:
         attributes["estimate"] |= fields.get("attributes", {}).get("estimate", {})
         if known := {name: value for name, value in attributes.items() if value}:
             fields["attributes"] = known
+
+
+def _is_own(sent: int, given: int) -> bool:
+    # A plugin pads what it sends. Much more than was given is another stream's, that shares the connection.
+    return sent <= given * 1.25 + 16
 
 
 def text_characters(message: str) -> int:

@@ -68,7 +68,12 @@ class Windows:
     def opened(self, stream: Any) -> None:
         """Start to count a stream; its first window ends `WINDOW` seconds from now."""
         key = id(stream)
-        if key in self._open:
+        if (known := self._open.get(key)) is not None:
+            # A frame came first: it is the stream's own task that knows whose it is, and has a loop.
+            known.context = self._context()
+            if known.loop is None:
+                known.loop = _running_loop()
+                self._schedule(known)
             return
         window = Window(
             # One that is closed before its task has run never says that it ended, and its id is given out again.
@@ -99,14 +104,14 @@ class Windows:
             if (stream := window.stream()) is not None:
                 yield stream, window
 
-    def closed(self, stream: Any) -> None:
+    def closed(self, stream: Any, outcome: str = "completed") -> None:
         """Append what is left, with the operation's totals, and forget the stream."""
         window = self._open.pop(id(stream), None)
         self._closed.add(stream)
         if window is not None:
             if window.timer is not None:
                 window.timer.cancel()
-            self._flush(window, last=True)
+            self._flush(window, last=True, outcome=outcome)
 
     def dropped(self, stream: Any) -> None:
         """Count a stream no longer, and append nothing more of it."""
@@ -131,7 +136,7 @@ class Windows:
         if window.stream() is not None:
             self._schedule(window)
 
-    def _flush(self, window: Window, *, last: bool) -> None:
+    def _flush(self, window: Window, *, last: bool, outcome: str = "completed") -> None:
         stream, now, wall = window.stream(), self._monotonic(), self._clock()
         seconds = {"audio_seconds": window.audio, self._time_unit: now - window.window_from}
         # In the microseconds that are written, so that increments add up to the total exactly.
@@ -146,7 +151,7 @@ class Windows:
         fields: Fields = {
             "at": wall,
             "started_at": started_at,
-            "outcome": "completed",
+            "outcome": outcome,
             "quantities": quantities,
             "basis": dict.fromkeys(quantities, "observed"),
             "operation_id": window.operation_id,
