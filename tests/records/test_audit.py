@@ -138,6 +138,14 @@ def test_a_unit_that_livekit_does_not_count_is_not_compared():
     assert (finding.theirs, finding.difference, finding.reasons) == (None, None, (("no_counterpart", 9),))
 
 
+def test_session_time_is_compared_only_where_livekit_counts_it():
+    """It does so for few realtime models; for the others, its silence is not a miss."""
+    work = Work("realtime", "x-ai", "grok-voice")
+    ours = recorded((work, "session_seconds", 9, "completed", "observed"))
+    assert only(compare(ours, [])).difference is None
+    assert only(compare(ours, [livekit(work, session_seconds=8)])).difference == 1
+
+
 def test_a_realtime_model_is_found_in_livekits_list_of_language_models():
     """LiveKit keeps both in one list, and a model without tokens does not say which it is."""
     work = Work("realtime", "openai", "gpt-realtime")

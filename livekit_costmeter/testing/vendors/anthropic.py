@@ -101,7 +101,7 @@ class Anthropic(Vendor):
 
 def _accept(operation: Operation, body: Mapping[str, Any], reply: Reply) -> None:
     """Count the prompt; what is read from the cache and what is written to it are disjoint parts of it."""
-    system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
+    system = [{"role": "system", "content": body["system"]}] if body.get("system") else []  # text, or blocks of it
     prompt = count_prompt(_unmarked([*system, *body["messages"]]), _unmarked(body.get("tools") or []))
     cached = min(reply.cached_tokens, prompt)
     written = min(reply.cache_write_tokens, prompt - cached)
@@ -111,12 +111,18 @@ def _accept(operation: Operation, body: Mapping[str, Any], reply: Reply) -> None
 
 
 def _unmarked(parts: list[Any]) -> Any:
-    """Leave out where the cache may cut: that is said beside the text and costs nothing."""
-    return json.loads(json.dumps(parts), object_hook=_without_mark)
+    """Leave out where the cache may cut, and what frames a block of text: both cost nothing."""
+    return json.loads(json.dumps(parts), object_hook=_text_alone)
 
 
-def _without_mark(block: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in block.items() if name != "cache_control"}
+def _text_alone(part: dict[str, Any]) -> Any:
+    if part.get("type") == "text":
+        return part["text"]
+    kept = {name: value for name, value in part.items() if name != "cache_control"}
+    content = kept.get("content")
+    if isinstance(content, list) and all(isinstance(block, str) for block in content):
+        kept["content"] = "".join(content)
+    return kept
 
 
 def _blocks(reply: Reply, *, per_delta: int) -> Iterator[_Block]:
