@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV = $(shell command -v uv || echo $(BIN)/uv)
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint format bench constraints clean
+.PHONY: demo test test-all test-matrix lint format bench fidelity constraints clean
 
 demo: $(READY)
 	@$(BIN)/costmeter demo
@@ -17,6 +17,10 @@ test: $(READY)
 
 test-all: $(READY)
 	@$(BIN)/python -m pytest
+
+# The suite against several LiveKit versions; VERSIONS="1.5.17 newest" picks some.
+test-matrix: $(READY)
+	@$(BIN)/python -m tests.matrix $(VERSIONS)
 
 lint: $(READY)
 	@$(BIN)/ruff check .
@@ -30,6 +34,9 @@ format: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m tests.bench
+
+fidelity: $(READY)
+	@$(BIN)/python -m tests.fidelity
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed" >&2; exit 1; }
@@ -45,4 +52,4 @@ constraints: $(READY)
 		--python-version 3.11 --all-extras --group dev pyproject.toml -o constraints.txt
 
 clean:
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .matrix .pytest_cache .mypy_cache .ruff_cache .hypothesis

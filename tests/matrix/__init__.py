@@ -1,0 +1,1 @@
+"""The suite against several versions of LiveKit."""
