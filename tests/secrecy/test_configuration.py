@@ -10,8 +10,8 @@ import pytest
 
 from livekit_costmeter.config import ConfigError, compose, load
 from livekit_costmeter.config.compose import build_sinks
-from livekit_costmeter.config.prices import check_prices
 from livekit_costmeter.config.passwords import Concealer, mask_keys, secrets_of
+from livekit_costmeter.config.prices import check_prices
 from livekit_costmeter.delivery.sinks.discreet import DiscreetSink
 from livekit_costmeter.testing import MemorySink, check_sink
 
