@@ -33,10 +33,11 @@ from livekit_costmeter.metering.hooks.internals import find
 DEFAULT_RATIOS = {
     "bytes": Decimal("0.25"),
     "messages": Decimal(4),
+    "media": Decimal(0),
     "milliseconds": Decimal("0.02"),
     "heard_milliseconds": Decimal("0.01"),
 }
-_FRAMING = frozenset({"messages"})
+_FRAMING = frozenset({"messages", "media"})
 SIDES: Mapping[str, tuple[str, ...]] = {
     "input": ("input_tokens", "cached_input_tokens", "cache_write_tokens"),
     "output": ("output_tokens",),
@@ -103,7 +104,7 @@ class Calibration:
         actual, key = tokens - framing, f"{provider}/{model}/{side}"
         with self._lock:
             self._own[key] = self._own.get(key, 0) + 1
-            if default <= 0 or not default / _SPREAD <= actual <= default * _SPREAD:
+            if observed.get("media") or default <= 0 or not default / _SPREAD <= actual <= default * _SPREAD:
                 return
             known = self._load()
             if key not in known and len(known) >= _MOST_MODELS:
@@ -171,17 +172,22 @@ class Calibration:
 
 
 def text_of_prompt(items: Iterable[Any], tools: Iterable[Any], instructions: str = "") -> dict[str, int]:
-    """Return what a prompt's size is estimated by: bytes of all its text and of its tools, and how many messages."""
-    size, messages = len(instructions.encode()), int(bool(instructions))
+    """Return what a prompt's size is estimated by: bytes of all its text and of its tools, and how many messages.
+
+    Pictures and sounds (`media`) are counted and stand for no tokens: how many they are nobody can tell from outside.
+    """
+    size, messages, media = len(instructions.encode()), int(bool(instructions)), 0
     for item in items:
         fields = getattr(item, "__dict__", {})  # to ask a pydantic object for what it lacks takes 5 us each time
-        texts = [fields.get("name"), fields.get("arguments"), fields.get("output")]
+        parts = [fields.get("name"), fields.get("arguments"), fields.get("output")]
         content = fields.get("content")
-        texts += content if isinstance(content, list) else [content]
-        lengths = [len(text.encode()) for text in texts if isinstance(text, str)]
+        parts += content if isinstance(content, list) else [content]
+        lengths = [len(part.encode()) for part in parts if isinstance(part, str)]
+        media += sum(part is not None and not isinstance(part, str) for part in parts)
         if lengths:
             size, messages = size + sum(lengths), messages + 1
-    return {"bytes": size + sum(map(_tool_bytes, tools)), "messages": messages}
+    prompt = {"bytes": size + sum(map(_tool_bytes, tools)), "messages": messages}
+    return {**prompt, "media": media} if media else prompt
 
 
 _tool_sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()

@@ -140,7 +140,8 @@ def _charge(record: UsageRecord, line: int, step: Step, offers: Offers, billed_b
         credits=None,
         account=record.account,
         project=record.project,
-        labels=record.labels,
+        # In one order everywhere: not every store keeps the order it was given.
+        labels=dict(sorted(record.labels.items())) if len(record.labels) > 1 else record.labels,
         session_id=record.session_id,
         job_id=record.job_id,
         room=record.room,

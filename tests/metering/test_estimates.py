@@ -243,7 +243,7 @@ async def look_up(number: int) -> str:
 
 
 def test_a_prompt_is_all_of_its_text_and_its_tools():
-    """Messages, calls of tools and their answers, in bytes; what is no text counts as none."""
+    """Messages, calls of tools and their answers, in bytes; what is no text is counted beside it."""
     chat = llm.ChatContext()
     chat.add_message(role="system", content="Sei höflich.")
     chat.add_message(role="user", content=["Hallo", llm.ImageContent(image="https://example.com/a.png"), "du"])
@@ -251,7 +251,7 @@ def test_a_prompt_is_all_of_its_text_and_its_tools():
     chat.insert(llm.FunctionCallOutput(call_id="c", name="look_up", output="1", is_error=False))
     texts = ("Sei höflich.", "Hallo", "du", "look_up", '{"number": 1}', "look_up", "1")
     without = text_of_prompt(chat.items, ())
-    assert without == {"bytes": sum(len(text.encode()) for text in texts), "messages": 4}
+    assert without == {"bytes": sum(len(text.encode()) for text in texts), "messages": 4, "media": 1}
     assert text_of_prompt(chat.items, [look_up])["bytes"] > without["bytes"] + len("Look something up.")
     assert text_of_prompt((), (), "Be brief.") == {"bytes": 9, "messages": 1}
     assert text_of_prompt((), ()) == {"bytes": 0, "messages": 0}

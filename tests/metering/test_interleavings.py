@@ -151,6 +151,16 @@ def test_calibration_one_weird_call_moves_no_estimate_by_much():
     assert calibration.estimate("openai", "m", "output", {"bytes": 400}).tokens <= 200
 
 
+async def test_a_prompt_with_a_picture_is_at_least_its_text(meter, delivery):
+    """How many tokens a picture is nobody can tell from outside, so the estimate is a lower bound and says why."""
+    chat = llm.ChatContext()
+    chat.add_message(role="user", content=["What is this?", llm.ImageContent(image="https://example.com/picture.png")])
+    await drained(ScriptedLLM([text("A cat")]).chat(chat_ctx=chat))
+    (record,) = delivery.records
+    assert record["basis"] == {"input_tokens": "lower_bound", "output_tokens": "estimated"}
+    assert record["attributes"]["estimate"]["input_tokens"]["observed"]["media"] == 1
+
+
 async def test_calibration_prompt_with_a_picture_teaches_nothing_of_text(meter, delivery):
     """Image tokens are not tokens per byte of text."""
     chat = llm.ChatContext()

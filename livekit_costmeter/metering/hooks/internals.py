@@ -253,7 +253,8 @@ def tokens_under_way(stream: Any) -> bool:
 
 def language_of(component: Any) -> str:
     """Return the language that a speech-to-text component is set to, or an empty text."""
-    return str(getattr(getattr(component, "_opts", None), "language", None) or "")
+    language = getattr(getattr(component, "_opts", None), "language", None) or ""
+    return ",".join(map(str, language)) if isinstance(language, list) else str(language)
 
 
 def component_of(stream: Any) -> Any:

@@ -181,6 +181,8 @@ class GenerationMeter:
         }
         may_reason = model in self._reasoning or _REASONS.search(model) is not None
         basis = dict.fromkeys(estimates, "estimated")
+        if "media" in sides["input_tokens"][1]:
+            basis["input_tokens"] = "lower_bound"
         if may_reason:
             estimates.setdefault("output_tokens", self._calibration.estimate(provider, model, "output", {"bytes": 0}))
             basis["output_tokens"] = "lower_bound"
