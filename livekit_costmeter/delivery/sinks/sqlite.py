@@ -1,9 +1,8 @@
 """
 The SQLite sink: table `charges`, the default ledger.
 
-One column per `CHARGE_FIELDS`, in that order. Decimals are TEXT, because SQLite's own numbers are floats; instants are
-ISO 8601 text in UTC with microseconds, so that they sort; `labels` is JSON text, `stale` 0 or 1. `costmeter_schema`
-holds the version of this layout.
+Columns, indexes and the layout's version are those of `layout`. Decimals are TEXT, because SQLite's own numbers are
+floats; instants are ISO 8601 text in UTC with microseconds, so that they sort; `labels` is JSON text, `stale` 0 or 1.
 
 Invariant: one row per (`record_id`, `line`), the first one written; all rows of a batch are committed together or not
 at all. WAL with synchronous=NORMAL: a commit survives the death of the process; a power cut may take the last commits
@@ -27,26 +26,27 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json, to_json
 
 from livekit_costmeter.delivery.sinks import RetryableError, SinkError
+from livekit_costmeter.delivery.sinks.layout import COLUMNS, INDEXES, KEY, VERSION, missing_columns, verify
+from livekit_costmeter.log import log
 from livekit_costmeter.records import CHARGE_FIELDS, Charge, charge_from_fields, decimal_text, format_instant
 
-_VERSION = 1
-_REQUIRED = frozenset(
-    {"at", "kind", "component", "provider", "model", "unit", "quantity", "billable_quantity", "pricing_source"}
+_TYPES = {column.kind: "INTEGER" if column.kind in ("integer", "boolean") else "TEXT" for column in COLUMNS}
+_COLUMNS = "".join(
+    f"  {column.name} {_TYPES[column.kind]}{' NOT NULL' if column.required else ''}, -- {column.comment}\n"
+    for column in COLUMNS
 )
-_COLUMNS = ", ".join(
-    f"{name} {'INTEGER' if name in ('line', 'stale') else 'TEXT'}"
-    f"{' NOT NULL' if name in _REQUIRED or name in ('record_id', 'line', 'stale', 'labels') else ''}"
-    for name in CHARGE_FIELDS
+_INDEXES = tuple(
+    f"CREATE INDEX IF NOT EXISTS {name} ON charges ({', '.join(columns)})" for name, columns in INDEXES.items()
 )
 _SCHEMA = (
-    f"CREATE TABLE IF NOT EXISTS charges ({_COLUMNS}, PRIMARY KEY (record_id, line))",
-    "CREATE INDEX IF NOT EXISTS charges_at ON charges (at)",
+    f"CREATE TABLE IF NOT EXISTS charges (\n{_COLUMNS}  PRIMARY KEY ({', '.join(KEY)}))",
+    *_INDEXES,
     "CREATE TABLE IF NOT EXISTS costmeter_schema (version INTEGER NOT NULL)",
-    f"INSERT INTO costmeter_schema SELECT {_VERSION} WHERE NOT EXISTS (SELECT 1 FROM costmeter_schema)",  # noqa: S608
+    f"INSERT INTO costmeter_schema SELECT {VERSION} WHERE NOT EXISTS (SELECT 1 FROM costmeter_schema)",  # noqa: S608
 )
 _IS_LAID_OUT = "SELECT count(*) FROM sqlite_master WHERE name = 'costmeter_schema'"
 _INSERT = (
-    f"INSERT INTO charges VALUES ({', '.join('?' * len(CHARGE_FIELDS))}) "  # noqa: S608
+    f"INSERT INTO charges ({', '.join(CHARGE_FIELDS)}) VALUES ({', '.join('?' * len(CHARGE_FIELDS))}) "  # noqa: S608
     "ON CONFLICT (record_id, line) DO NOTHING"
 )
 _SELECT = f"SELECT {', '.join(CHARGE_FIELDS)} FROM charges WHERE at >= ? AND at < ? ORDER BY at, record_id, line"  # noqa: S608
@@ -108,7 +108,9 @@ class SqliteSink:
             connection.execute("PRAGMA synchronous=NORMAL")
             if not connection.execute(_IS_LAID_OUT).fetchone()[0]:
                 self._lay_out(connection)
-            self._verify(connection)
+            elif _version(connection) < VERSION:
+                self._migrate(connection)
+            verify(str(self._path), _version(connection), _column_names(connection))
             self._inode = _inode(self._path)
         except BaseException:
             connection.close()
@@ -121,10 +123,17 @@ class SqliteSink:
             connection.execute(statement)
         connection.execute("COMMIT")
 
-    def _verify(self, connection: sqlite3.Connection) -> None:
-        version = connection.execute("SELECT version FROM costmeter_schema").fetchone()[0]
-        if version != _VERSION:
-            raise SinkError(f"{self._path}: layout {version}, this release writes layout {_VERSION}")
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        version = _version(connection)  # another process may have been first
+        if version < VERSION:
+            log().info("ledger gets the layout of this release", path=str(self._path), layout=version, new=VERSION)
+            for column in missing_columns(_column_names(connection)):
+                connection.execute(f"ALTER TABLE charges ADD COLUMN {column.name} {_TYPES[column.kind]}")
+            for statement in _INDEXES:
+                connection.execute(statement)
+            connection.execute("UPDATE costmeter_schema SET version = ?", [VERSION])
+        connection.execute("COMMIT")
 
     def write(self, charges: Sequence[Charge]) -> None:
         """Insert the rows that are new, in one transaction."""
@@ -186,6 +195,14 @@ class SqliteSink:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT version FROM costmeter_schema").fetchone()[0])
+
+
+def _column_names(connection: sqlite3.Connection) -> list[str]:
+    return [row[1] for row in connection.execute("PRAGMA table_info(charges)")]
 
 
 def _is_contention(error: Exception) -> bool:

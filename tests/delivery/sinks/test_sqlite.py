@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from livekit_costmeter.delivery.sinks import RetryableError, SinkError
+from livekit_costmeter.delivery.sinks.layout import INDEXES, VERSION
 from livekit_costmeter.delivery.sinks.sqlite import SqliteSink
 from livekit_costmeter.records import CHARGE_FIELDS
 
@@ -53,7 +54,7 @@ def test_file_is_private_and_survives_a_kill(make_sink, path, charges):
     make_sink().write(charges(1))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert query(path, "PRAGMA journal_mode") == [("wal",)]
-    assert query(path, "SELECT version FROM costmeter_schema") == [(1,)]
+    assert query(path, "SELECT version FROM costmeter_schema") == [(VERSION,)]
 
 
 def test_read_is_bounded_and_ordered(make_sink, charges):
@@ -147,6 +148,63 @@ def test_newer_layout_is_refused(make_sink, path):
         connection.execute("UPDATE costmeter_schema SET version = 99")
     with pytest.raises(SinkError, match="layout 99"):
         make_sink().check()
+
+
+def test_older_layout_gets_what_it_lacks(make_sink, path, charges):
+    """Columns and indexes are added by whoever comes first; rows that are there stay, and can be read."""
+    sink = make_sink()
+    sink.write(charges(1))
+    sink.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in ("DROP INDEX charges_session", "DROP INDEX charges_account_at"):
+            connection.execute(statement)
+        for column in ("credits", "corrects"):
+            connection.execute(f"ALTER TABLE charges DROP COLUMN {column}")
+        connection.execute("UPDATE costmeter_schema SET version = 1")
+    others = [make_sink() for _ in range(4)]
+    threads = [threading.Thread(target=other.write, args=[charges(2)]) for other in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert query(path, "SELECT version FROM costmeter_schema") == [(VERSION,)]
+    indexes = {name for (name,) in query(path, "SELECT name FROM sqlite_master WHERE type = 'index' AND sql NOT NULL")}
+    assert indexes == set(INDEXES)
+    assert list(make_sink().read()) == charges(2)
+
+
+def test_column_that_is_not_there_is_named(make_sink, path, charges):
+    """A table that somebody changed is not written to; `check` says what is wrong with it."""
+    sink = make_sink()
+    sink.write(charges(1))
+    sink.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("ALTER TABLE charges DROP COLUMN credits")
+    for attempt in (sink.check, lambda: sink.write(charges(2))):
+        with pytest.raises(SinkError, match=f"layout {VERSION}, but the table charges has no column credits"):
+            attempt()
+
+
+def test_columns_explain_themselves(make_sink, path):
+    """Whoever opens the file sees what each column means."""
+    make_sink().open()
+    (text,) = query(path, "SELECT sql FROM sqlite_master WHERE name = 'charges'")[0]
+    assert "cost TEXT, -- what the provider charges: billable_quantity x unit_price / price_per; NULL" in text
+
+
+@pytest.mark.parametrize(
+    ("where", "index"),
+    [
+        ("at >= '2026-11-20'", "charges_at"),
+        ("session_id = 'session-1'", "charges_session"),
+        ("account = 'acme' AND at >= '2026-11-20'", "charges_account_at"),
+    ],
+)
+def test_questions_of_reports_use_an_index(make_sink, path, where, index):
+    """A period, a session, and an account's period are found without reading the whole table."""
+    make_sink().open()
+    plan = query(path, f"EXPLAIN QUERY PLAN SELECT cost FROM charges WHERE {where}")
+    assert f"USING INDEX {index}" in plan[0][3]
 
 
 def test_file_that_was_moved_away_is_made_anew(make_sink, path, charges):
