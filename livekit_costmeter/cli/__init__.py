@@ -30,6 +30,7 @@ _COMMANDS = {
     "prices": "prices",
     "keys": "keys",
     "ship": "ship",
+    "backfill": "backfill",
 }
 _INTERRUPTED = 130
 _BUG = 70

@@ -206,7 +206,9 @@ def _key_path(location: Location) -> str:
 
 def _message(model: type[BaseModel], location: Location, problem: Any) -> str:
     parent = _model_at(model, location[:-1])
-    allowed = "" if parent is None else f" (allowed: {', '.join(sorted(parent.model_fields))})"
+    fields = {} if parent is None else parent.model_fields
+    names = sorted(field.alias or name for name, field in fields.items())
+    allowed = f" (allowed: {', '.join(names)})" if names else ""
     if problem["type"] == "extra_forbidden":
         return f"unknown key{allowed}"
     if problem["type"] == "missing":

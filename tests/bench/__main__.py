@@ -11,13 +11,13 @@ import sys
 
 from rich.console import Console
 
-from tests.bench import event_loop, start, streams
+from tests.bench import clickhouse, event_loop, postgres, start, streams
 
 
 def main() -> None:
     """Run every measurement and print its table."""
     console = Console(width=None if sys.stdout.isatty() else 130)
-    for measure in (event_loop.measure, streams.measure, start.measure):
+    for measure in (event_loop.measure, streams.measure, start.measure, postgres.measure, clickhouse.measure):
         console.print(measure())
         console.print()
 
