@@ -79,7 +79,7 @@ def test_sink_is_found_by_its_type(type_name, kind):
 
 def test_unknown_type_names_the_known_ones():
     """A typo in the YAML is answered with what is allowed."""
-    with pytest.raises(UnknownSink, match=r"'sqlit'.*jsonl, memory, sqlite, stdout"):
+    with pytest.raises(UnknownSink, match=r"'sqlit' \(allowed: .*jsonl, .*memory, .*sqlite, stdout"):
         find_sink("sqlit")
 
 
