@@ -75,6 +75,7 @@ class Events:
             self._realtime.reported(session, fields)
             self._append(model, "realtime", fields, event)
         elif kind == "stt_metrics" and (fields := read_stt(event)) is not None:
+            self._realtime.heard(session, event)
             self._append(model, "stt", fields, event)
         elif kind == "llm_metrics":
             self._append(model, "llm", read_llm(event) or silent(event), event)

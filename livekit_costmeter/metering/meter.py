@@ -60,7 +60,9 @@ class CostMeter:
         learned = calibration or Calibration()
         self.generations = GenerationMeter(*self._outlets("llm"), calibration=learned, clock=clock)
         self.speech = SpeechMeter(*self._outlets("tts"), calibration=learned, clock=clock)
-        self.realtime = RealtimeMeter(*self._outlets("realtime"), calibration=learned, clock=clock)
+        self.realtime = RealtimeMeter(
+            *self._outlets("realtime"), self.usage_of_session, calibration=learned, clock=clock
+        )
         self.recognition = RecognitionMeter(*self._outlets("stt"), calibration=learned, clock=clock)
         self.emitting: set[int] = set()
         self._events = Events(self._append, self.generations, self.speech, self.recognition, self.realtime)

@@ -163,14 +163,16 @@ def _of_model(usage):
     component = "realtime" if audio or "realtime" in usage.model else "llm"
     cached = usage.input_cached_tokens - usage.input_cached_audio_tokens
     heard = usage.input_audio_tokens
+    # Older releases split less.
+    written, reasoned = (getattr(usage, f"{name}_tokens", 0) for name in ("input_cache_creation", "output_reasoning"))
     counts = {
-        "input_tokens": usage.input_tokens - heard - cached - usage.input_cache_creation_tokens,
+        "input_tokens": usage.input_tokens - heard - cached - written,
         "cached_input_tokens": cached,
-        "cache_write_tokens": usage.input_cache_creation_tokens,
+        "cache_write_tokens": written,
         "input_audio_tokens": heard - usage.input_cached_audio_tokens,
         "cached_input_audio_tokens": usage.input_cached_audio_tokens,
-        "output_tokens": usage.output_tokens - usage.output_audio_tokens - usage.output_reasoning_tokens,
-        "reasoning_tokens": usage.output_reasoning_tokens,
+        "output_tokens": usage.output_tokens - usage.output_audio_tokens - reasoned,
+        "reasoning_tokens": reasoned,
         "output_audio_tokens": usage.output_audio_tokens,
     }
     return [((component, usage.model, unit), Decimal(count)) for unit, count in counts.items()]
@@ -186,9 +188,10 @@ def _of_voice(usage):
 
 
 def _of_ear(usage):
+    heard = getattr(usage, "input_audio_tokens", usage.input_tokens)
     counts = {
-        "input_audio_tokens": usage.input_audio_tokens,
-        "input_tokens": usage.input_tokens - usage.input_audio_tokens,
+        "input_audio_tokens": heard,
+        "input_tokens": usage.input_tokens - heard,
         "output_tokens": usage.output_tokens,
         "audio_seconds": Decimal(str(round(usage.audio_duration, 6))),
     }

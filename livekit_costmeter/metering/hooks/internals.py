@@ -190,6 +190,12 @@ def model_behind(session: Any) -> Any:
     return getattr(session, "_realtime_model", None) or getattr(session, "_duplex_model", None) or session
 
 
+def transcriber_of(session: Any) -> str | None:
+    """Return the model that transcribes what a realtime session hears, as far as its options say."""
+    options = getattr(session, "_opts", None) or getattr(model_behind(session), "_opts", None)
+    return getattr(getattr(options, "input_audio_transcription", None), "model", None)
+
+
 def key_path(component: Any) -> Callable[[Any], Any] | None:
     """Return where the component keeps its static key now, if it has one."""
     known = _path_of.get(type(component))

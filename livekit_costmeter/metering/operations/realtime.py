@@ -16,6 +16,7 @@ import contextvars
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,7 @@ from livekit_costmeter.metering.readers import Fields
 
 _BYTES_PER_SECOND = 48_000
 """16-bit samples at 24 kHz."""
+_TRANSCRIPT = "conversation.item.input_audio_transcription.completed"
 _OUTCOMES = {"cancelled": "interrupted", "failed": "failed"}
 """What becomes of a response that LiveKit drops, by the provider's status."""
 
@@ -45,6 +47,8 @@ class _Session:
     awaiting: dict[str, tuple[Fields, _Response | None]] = field(default_factory=dict)
     """Responses that are done, until LiveKit has reported them, or has not."""
     asked: dict[str, int] = field(default_factory=dict)
+    transcripts: set[str] = field(default_factory=set)
+    """Transcripts of what the caller said, until LiveKit has reported them, or has not."""
 
 
 class RealtimeMeter:
@@ -54,6 +58,7 @@ class RealtimeMeter:
         self,
         append: Append,
         identity: Identity,
+        transcribed: Callable[[Any, Any], None],
         *,
         calibration: Calibration,
         clock: Callable[[], float] = time.time,
@@ -61,6 +66,7 @@ class RealtimeMeter:
     ) -> None:
         self._append = append
         self._identity = identity
+        self._transcribed = transcribed
         self._calibration = calibration
         self._clock = clock
         self._sessions: WeakKeyDictionary[Any, _Session] = WeakKeyDictionary()
@@ -108,6 +114,19 @@ class RealtimeMeter:
             self._delta(known, kind, message)
         elif kind == "response.done":
             self._done(session, known, message["response"])
+        elif kind == _TRANSCRIPT and message.get("usage"):
+            known.transcripts.add(message["event_id"])
+            metrics = transcript_metrics(session, message, self._clock())
+            asyncio.get_running_loop().call_soon(self._unless_heard, session, known, metrics)
+
+    def heard(self, session: Any, event: Any) -> None:
+        """See LiveKit's own reading of a transcript; releases up to 1.8.0 have none."""
+        if (known := self._sessions.get(session)) is not None:
+            known.transcripts.discard(event.request_id)
+
+    def _unless_heard(self, session: Any, known: _Session, metrics: Any) -> None:
+        if metrics.request_id in known.transcripts:
+            self._transcribed(session, metrics)
 
     def closed(self, session: Any) -> None:
         """Record what is open, and the rest of the session's time."""
@@ -187,6 +206,27 @@ class RealtimeMeter:
             "operation_total": quantities,
             "attributes": {"estimate": estimates},
         }
+
+
+def transcript_metrics(session: Any, message: Mapping[str, Any], now: float) -> Any:
+    """Return what newer releases of LiveKit make of a transcript's usage: tokens, or seconds."""
+    usage = message["usage"]
+    metadata = SimpleNamespace(
+        model_name=internals.transcriber_of(session), model_provider=internals.model_behind(session).provider
+    )
+    return SimpleNamespace(
+        type="stt_metrics",
+        request_id=message["event_id"],
+        timestamp=now,
+        duration=0.0,
+        label="",
+        streamed=True,
+        audio_duration=usage.get("seconds") or 0.0,
+        input_tokens=usage.get("input_tokens") or 0,
+        input_audio_tokens=(usage.get("input_token_details") or {}).get("audio_tokens") or 0,
+        output_tokens=usage.get("output_tokens") or 0,
+        metadata=metadata,
+    )
 
 
 def _heard(response: _Response) -> dict[str, tuple[str, dict[str, int]]]:

@@ -256,3 +256,17 @@ def test_usage_without_details_is_text(details, units):
     split = usage_units({"input_tokens": 100, "input_token_details": details})
     assert split == units
     assert sum(map(int, split.values())) == 100
+
+
+async def test_a_transcript_that_livekit_does_not_report_is_the_providers_word(open_session, delivery):
+    """Older releases say nothing of what transcribing cost a realtime session; its provider does."""
+    session = open_session()
+    usage = {"type": "tokens", "input_tokens": 12, "output_tokens": 5, "input_token_details": {"audio_tokens": 12}}
+    transcript = {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": "Hi"}
+    session.emit("openai_server_event_received", {**transcript, "event_id": "e1", "usage": usage})
+    await asyncio.sleep(0)
+    session.emit("openai_server_event_received", {**transcript, "event_id": "e2", "usage": {"seconds": 1.5}})
+    session.emit("openai_server_event_received", {**transcript, "event_id": "e3"})
+    await asyncio.sleep(0)
+    heard = [record["quantities"] for record in delivery.records if record["component"] == "stt"]
+    assert heard == [{"input_audio_tokens": "12", "output_tokens": "5"}, {"audio_seconds": "1.5"}]
