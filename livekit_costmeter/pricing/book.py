@@ -46,8 +46,8 @@ class Query(NamedTuple):
     def of(cls, record: UsageRecord) -> Query:
         """Return the query of a record."""
         attributes = record.attributes
-        options = tuple(
-            (name, value) for name in _OPTIONS if attributes and isinstance(value := attributes.get(name), str)
+        options = attributes and tuple(
+            (name, value) for name in _OPTIONS if isinstance(value := attributes.get(name), str)
         )
         return cls(
             record.component,
@@ -56,7 +56,7 @@ class Query(NamedTuple):
             record.reported_model,
             record.service_tier,
             record.key_owner,
-            options,
+            options or (),
         )
 
 
@@ -84,7 +84,10 @@ class Offers:
 
     def covers(self, at: datetime) -> bool:
         """Tell whether the same look-up at `at` would give the same answer."""
-        return all((s.since is None or s.since <= at) and (s.until is None or at < s.until) for s in self.sets)
+        for rates in self.sets:
+            if (rates.since is not None and at < rates.since) or (rates.until is not None and at >= rates.until):
+                return False
+        return True
 
 
 class PriceBook:

@@ -9,10 +9,10 @@ to what its provider's policy makes of the total; one that was never closed stay
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from typing import NamedTuple
 
 from livekit_costmeter.pricing.book import Offers, PriceBook, Query
 from livekit_costmeter.pricing.measures import Step, plan
@@ -27,6 +27,7 @@ from livekit_costmeter.records import (
     PricingStatus,
     UsageRecord,
     decimal_text,
+    make_charge,
     round_cost,
 )
 
@@ -34,8 +35,7 @@ _ZERO = Decimal(0)
 _ONE = Decimal(1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Priced:
+class _Priced(NamedTuple):
     """The half of a charge that comes from the price."""
 
     status: PricingStatus
@@ -107,7 +107,7 @@ def _charge(record: UsageRecord, line: int, step: Step, offers: Offers, billed_b
     quantity = record.quantities.get(step.unit, _ZERO)
     priced = _price(record, step, quantity, offers.policy)
     billed_cost = _billed_cost(priced.cost, record.key_owner, billed_by)
-    return Charge(
+    return make_charge(
         record_id=record.id,
         line=line,
         kind="usage",

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         charge_fields,
         charge_from_fields,
         charge_json,
+        make_charge,
         parse_charge,
     )
     from livekit_costmeter.records.usage import USAGE_FIELDS, UsageRecord, parse_usage, usage_fields
@@ -94,6 +95,7 @@ __all__ = [
     "format_instant",
     "is_audit",
     "livekit_fields",
+    "make_charge",
     "parse_charge",
     "parse_instant",
     "parse_livekit",
@@ -121,7 +123,15 @@ _HOMES = {
         "livekit_fields",
         "parse_livekit",
     ),
-    "charges": ("CHARGE_FIELDS", "Charge", "charge_fields", "charge_from_fields", "charge_json", "parse_charge"),
+    "charges": (
+        "CHARGE_FIELDS",
+        "Charge",
+        "charge_fields",
+        "charge_from_fields",
+        "charge_json",
+        "make_charge",
+        "parse_charge",
+    ),
     "usage": ("USAGE_FIELDS", "UsageRecord", "parse_usage", "usage_fields"),
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}

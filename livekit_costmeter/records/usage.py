@@ -17,6 +17,7 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any, cast, get_args
 
+from livekit_costmeter.records.construction import quickly
 from livekit_costmeter.records.vocabulary import (
     UNIT_ORDER,
     UNKNOWN,
@@ -30,7 +31,7 @@ from livekit_costmeter.records.vocabulary import (
     round_quantity,
 )
 
-_LIMIT = Decimal("1e15")
+_ZERO, _LIMIT = Decimal(0), Decimal("1e15")
 _REQUIRED = ("component", "provider", "model", "quantities", "at")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "component": get_args(Component),
@@ -71,6 +72,8 @@ class UsageRecord:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
+_make_usage = quickly(UsageRecord)
+
 USAGE_FIELDS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(UsageRecord))
 _ALLOWED = frozenset(USAGE_FIELDS)
 
@@ -88,17 +91,27 @@ def parse_usage(line: bytes | str) -> UsageRecord:
         InvalidRecord: Names the offending key and what is allowed.
     """
     values = json_object(line)
-    for key in _REQUIRED:
-        if values.get(key) in (None, ""):
-            raise InvalidRecord(f"{key}: missing (required: {', '.join(_REQUIRED)})")
-    unknown = values.keys() - _ALLOWED
-    if unknown:
-        raise InvalidRecord(f"{min(unknown)}: unknown key (allowed: {', '.join(USAGE_FIELDS)})")
+    if None in values.values():
+        values = {key: value for key, value in values.items() if value is not None}
+    _check_keys(values)
     if not values.get("id"):
         raw = line.encode() if isinstance(line, str) else line
         values["id"] = "sha256-" + hashlib.sha256(raw.strip()).hexdigest()[:32]
-    parsed = {key: _USAGE_PARSERS.get(key, _text)(key, value) for key, value in values.items() if value is not None}
-    return UsageRecord(**parsed)
+    # The shipper reads every record here. Most values are text, so only the others are looked at one by one.
+    for key, value in values.items():
+        if key in _USAGE_PARSERS:
+            values[key] = _USAGE_PARSERS[key](key, value)
+        elif value.__class__ is not str:
+            _text(key, value)
+    return _make_usage(**values)
+
+
+def _check_keys(values: Mapping[str, Any]) -> None:
+    for key in _REQUIRED:
+        if values.get(key) in (None, ""):
+            raise InvalidRecord(f"{key}: missing (required: {', '.join(_REQUIRED)})")
+    if not _ALLOWED.issuperset(values):
+        raise InvalidRecord(f"{min(values.keys() - _ALLOWED)}: unknown key (allowed: {', '.join(USAGE_FIELDS)})")
 
 
 def _text(key: str, value: Any) -> str:
@@ -122,31 +135,33 @@ def _choice(name: str, key: str, value: Any) -> str:
     return cast("str", value)
 
 
-def _quantity(key: str, value: Any) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise InvalidRecord(f"{key}: expected a decimal string")
+def _quantity(key: str, unit: str, value: Any) -> Decimal:
+    if unit not in UNIT_ORDER:
+        raise InvalidRecord(f"{key}.{unit}: unknown unit (allowed: {', '.join(UNIT_ORDER)})")
+    if value.__class__ is not str and (isinstance(value, bool) or not isinstance(value, str | int | float)):
+        raise InvalidRecord(f"{key}.{unit}: expected a decimal string")
     try:
         amount = Decimal(str(value))
     except InvalidOperation:
-        raise InvalidRecord(f"{key}: {str(value)[:60]!r} is not a decimal") from None
-    if not amount.is_finite() or amount < 0 or amount > _LIMIT:
-        raise InvalidRecord(f"{key}: {str(value)[:60]} is outside 0 to {_LIMIT:f}")
+        raise InvalidRecord(f"{key}.{unit}: {str(value)[:60]!r} is not a decimal") from None
+    if not amount.is_finite() or not _ZERO <= amount <= _LIMIT:
+        raise InvalidRecord(f"{key}.{unit}: {str(value)[:60]} is outside 0 to {_LIMIT:f}")
     return round_quantity(amount)
 
 
 def _quantities(key: str, value: Any) -> dict[str, Decimal]:
     if not isinstance(value, dict):
         raise InvalidRecord(f"{key}: expected an object of unit to decimal string")
-    for unit in value:
-        if unit not in UNIT_ORDER:
-            raise InvalidRecord(f"{key}.{unit}: unknown unit (allowed: {', '.join(UNIT_ORDER)})")
-    return {unit: _quantity(f"{key}.{unit}", amount) for unit, amount in value.items()}
+    return {unit: _quantity(key, unit, amount) for unit, amount in value.items()}
 
 
 def _basis(key: str, value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise InvalidRecord(f"{key}: expected an object of unit to basis")
-    return {unit: _choice("basis", f"{key}.{unit}", basis) for unit, basis in value.items()}
+    for unit, basis in value.items():
+        if basis not in _CHOICES["basis"]:
+            _choice("basis", f"{key}.{unit}", basis)
+    return value
 
 
 def _labels(key: str, value: Any) -> dict[str, str]:

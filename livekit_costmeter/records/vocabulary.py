@@ -119,6 +119,8 @@ def parse_instant(text: str) -> datetime:
         ValueError: The text is not an instant.
     """
     instant = datetime.fromisoformat(text)
+    if instant.tzinfo is UTC:
+        return instant
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
