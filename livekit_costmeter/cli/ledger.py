@@ -108,7 +108,7 @@ def _show_audit(
 
 
 def _livekit_side(config_path: str | None, since: datetime | None, until: datetime | None) -> list[SessionAudit]:
-    from livekit_costmeter.delivery.audit import read_audits
+    from livekit_costmeter.delivery.files.audit import read_audits
 
     directory = load(config_path).spool_directory
     try:

@@ -7,15 +7,25 @@ Invariant: `init` never overwrites; `check` changes nothing but what a sink's ow
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from livekit_costmeter.cli.options import config_option
 from livekit_costmeter.config import DEFAULT_NAME, SECRET_VARIABLE, Config, ConfigError, load
+
+if TYPE_CHECKING:
+    from livekit_costmeter.delivery import Pending
+    from livekit_costmeter.delivery.files.status import SinkStatus
+
+_LEAST_FREE = 16 << 20
+_GB = 10**9
+_RETRY = "mend the cause, then: costmeter ship --retry-dead"
 
 
 @click.command()
@@ -38,10 +48,11 @@ def init(path: str) -> None:
 def check(config_path: str | None) -> None:
     """Check the configuration, the spool, the sinks and the taps.
 
-    Exits with 1 if the spool cannot be written, a sink does not answer, or something in LiveKit cannot be metered.
+    Exits with 1 if the spool cannot be written or its disk is full, a sink does not answer, refused records or is owed
+    some and not configured, or something in LiveKit cannot be metered.
     """
     config = load(config_path)
-    findings = [*_configuration(config), *_spool(config), *_sinks(config), *_taps()]
+    findings = [*_configuration(config), *_spool(config), *_sinks(config), *_deliveries(config), *_taps()]
     width = max(len(topic) for topic, _, _ in findings)
     for topic, good, text in findings:
         mark = click.style("ok  ", fg="green") if good else click.style("FAIL", fg="red")
@@ -76,8 +87,56 @@ def _spool(config: Config) -> list[Finding]:
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return [("spool", False, f"{directory}: {place} is no directory that can be written")]
     waiting = pending(directory)
+    free = shutil.disk_usage(place).free
+    text = f"{directory}: {_owed(waiting)}; {_size(free)} free"
+    return [("spool", free >= _LEAST_FREE, text)]
+
+
+def _owed(waiting: Pending) -> str:
     age = "" if waiting.oldest_age is None else f", the oldest for {waiting.oldest_age:.0f} s"
-    return [("spool", True, f"{directory}: {waiting.records} records wait ({waiting.bytes} bytes{age})")]
+    return f"{waiting.records} records wait ({waiting.bytes} bytes{age})"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= _GB else f"{size / 1e6:.0f} MB"
+
+
+def _deliveries(config: Config) -> list[Finding]:
+    from livekit_costmeter.delivery.backlog import pending_by_sink
+    from livekit_costmeter.delivery.files.dead import RATING, count_letters
+    from livekit_costmeter.delivery.files.status import SinkStatus, read_status
+
+    if not config.spool_directory.is_dir():
+        return []
+    names = [sink.name for sink in config.sinks]
+    letters = count_letters(config.spool_directory)
+    status = read_status(config.spool_directory)
+    told = status.sinks if status else {}
+    findings = []
+    for name, waiting in pending_by_sink(config.spool_directory, names).items():
+        parts = [_owed(waiting), *_history(told.get(name, SinkStatus()), letters.get(name, 0))]
+        if name not in names:
+            parts.append(f"not configured; let go of it with: costmeter ship --forget-sink {name}")
+        findings.append((f"delivery {name}", name in names and not letters.get(name), "; ".join(parts)))
+    if refused := letters.get(RATING, 0):
+        findings.append(("rating", False, f"{refused} records in dead/ could not be rated; {_RETRY}"))
+    return findings
+
+
+def _history(sink: SinkStatus, letters: int) -> list[str]:
+    success = "never" if sink.last_success is None else _instant(sink.last_success)
+    parts = [f"last success {success}", f"{sink.retries} retries"]
+    failed_last = sink.last_error_at is not None and sink.last_error_at > (sink.last_success or 0)
+    if failed_last and sink.last_error:
+        parts[-1] += f" (last: {sink.last_error.splitlines()[0]})"
+    parts.append(f"{sink.rejected} rejected")
+    if letters:
+        parts.append(f"{letters} in dead/; {_RETRY}")
+    return parts
+
+
+def _instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _sinks(config: Config) -> list[Finding]:

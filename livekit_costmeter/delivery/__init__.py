@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from livekit_costmeter.delivery.backlog import Pending, SegmentReport, inspect, list_segments, pending
     from livekit_costmeter.delivery.files.locks import ShipLock
+    from livekit_costmeter.delivery.files.segment import Cursor, SpoolStats
     from livekit_costmeter.delivery.pipeline import Pipeline, Readback
     from livekit_costmeter.delivery.shipper import Shipment, Shipper
-    from livekit_costmeter.delivery.spool import Cursor, Spool, SpoolStats
+    from livekit_costmeter.delivery.spool import Spool
 
 __all__ = [
     "Cursor",
@@ -46,9 +47,10 @@ __all__ = [
 _HOMES = {
     "backlog": ("Pending", "SegmentReport", "inspect", "list_segments", "pending"),
     "files.locks": ("ShipLock",),
+    "files.segment": ("Cursor", "SpoolStats"),
     "pipeline": ("Pipeline", "Readback"),
     "shipper": ("Shipment", "Shipper"),
-    "spool": ("Cursor", "Spool", "SpoolStats"),
+    "spool": ("Spool",),
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

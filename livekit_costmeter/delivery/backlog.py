@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,9 @@ from typing import Any
 from pydantic_core import from_json
 
 from livekit_costmeter.delivery.files.acks import ack_path, read_ack
+from livekit_costmeter.delivery.files.forgotten import Forgotten, read_forgotten, sweep_forgotten
 from livekit_costmeter.delivery.files.lines import read_lines
+from livekit_costmeter.records import parse_instant
 
 _TMP_AGE = 60.0
 
@@ -110,6 +112,12 @@ def is_framing(payload: bytes) -> bool:
     return payload.startswith((b'{"header":', b'{"closed":'))
 
 
+def dropped_before(payload: bytes) -> int:
+    """Return how many records a segment's header says its writer had to drop before it was made."""
+    header = from_json(payload).get("header")
+    return int(header.get("dropped") or 0) if isinstance(header, dict) else 0
+
+
 def inspect(path: Path) -> SegmentReport:
     """Read one segment through and report what it holds and misses.
 
@@ -143,10 +151,11 @@ def own_sequence(payload: bytes, name: str) -> int | None:
     return int(sequence) if segment == name and sequence.isdecimal() else None
 
 
-def pending(directory: Path, *, forgotten: Collection[str] = (), clock: Callable[[], float] = time.time) -> Pending:
+def pending(directory: Path, *, clock: Callable[[], float] = time.time) -> Pending:
     """Sum up what is not yet acknowledged by every sink the segments list; streams, so it costs time and not memory."""
     segments = records = size = 0
     oldest: float | None = None
+    forgotten = read_forgotten(directory)
     for name in list_segments(directory):
         path = segment_path(directory, name)
         try:
@@ -165,9 +174,9 @@ def pending(directory: Path, *, forgotten: Collection[str] = (), clock: Callable
     return Pending(segments, records, size, None if oldest is None else max(0.0, clock() - oldest))
 
 
-def _owed(directory: Path, name: str, forgotten: Collection[str]) -> tuple[int, int, float]:
+def _owed(directory: Path, name: str, forgotten: Forgotten) -> tuple[int, int, float]:
     path = segment_path(directory, name)
-    sinks = [sink for sink in read_header(path).get("sinks") or [] if sink not in forgotten]
+    sinks = [sink for sink in read_header(path).get("sinks") or [] if name not in forgotten.get(sink, ())]
     # Where the header lists no sink, whoever got some of it so far has left an acknowledgement.
     acks = [ack_path(directory, name, sink) for sink in sinks] or list(directory.glob(f"{name}.*.ack"))
     offset = min((read_ack(path).segment for path in acks), default=0)
@@ -179,6 +188,58 @@ def _owed(directory: Path, name: str, forgotten: Collection[str]) -> tuple[int, 
             end = line.end
             waiting += line.payload is None or not is_framing(line.payload)
     return end - offset, waiting, stat.st_mtime
+
+
+def owing(directory: Path, sink: str, configured: Collection[str], *, living: bool) -> list[str]:
+    """Name the segments that are for a sink; unless `living`, without those that are still written to."""
+    paths = [segment_path(directory, name) for name in list_segments(directory)]
+    listing = [path for path in paths if sink in (read_header(path).get("sinks") or configured)]
+    return [path.stem for path in listing if living or not is_alive(path)]
+
+
+def pending_by_sink(
+    directory: Path, sinks: Collection[str], *, clock: Callable[[], float] = time.time
+) -> dict[str, Pending]:
+    """Sum up what each sink is owed: those named, and any other that a segment lists; ages are of records, in seconds.
+
+    Streams, so it costs time and not memory. A segment that lists no sink is owed to those named.
+    """
+    found = {sink: Pending(0, 0, 0, None) for sink in sinks}
+    forgotten = read_forgotten(directory)
+    for name in list_segments(directory):
+        listed = read_header(segment_path(directory, name)).get("sinks") or sinks
+        owed = [sink for sink in listed if name not in forgotten.get(sink, ())]
+        offsets = {sink: read_ack(ack_path(directory, name, sink)).segment for sink in owed}
+        try:
+            for sink, (records, size, at) in _behind(directory, name, offsets).items():
+                before = found.get(sink, Pending(0, 0, 0, None))
+                age = before.oldest_age if at is None else max(before.oldest_age or 0.0, clock() - at)
+                found[sink] = Pending(before.segments + 1, before.records + records, before.bytes + size, age)
+        except OSError:
+            continue  # it is gone, or cannot be read, which the shipper logs
+    return found
+
+
+def _behind(directory: Path, name: str, offsets: Mapping[str, int]) -> dict[str, tuple[int, int, float | None]]:
+    """Return per sink that lacks records of a segment: how many, their bytes, and the time of the oldest."""
+    with opened(segment_path(directory, name)) as descriptor:
+        made = os.fstat(descriptor).st_mtime
+        ends: dict[int, list[Any]] = {offset: [0, 0, None] for offset in offsets.values()}
+        for line in read_lines(descriptor, min(ends, default=0)):
+            if line.payload is not None and is_framing(line.payload):
+                continue
+            for offset, sums in ends.items():
+                if line.end > offset:
+                    sums[:] = sums[0] + 1, line.end - offset, sums[2] or record_time(line.payload, made)
+    return {sink: tuple(ends[offset]) for sink, offset in offsets.items() if ends[offset][0]}
+
+
+def record_time(payload: bytes | None, otherwise: float) -> float:
+    """Return the time of a usage record, in epoch seconds, and `otherwise` where it does not say."""
+    try:
+        return parse_instant(from_json(payload or b"")["at"]).timestamp()
+    except (ValueError, KeyError, TypeError):
+        return otherwise
 
 
 def sweep(directory: Path, *, clock: Callable[[], float] = time.time) -> int:
@@ -195,6 +256,7 @@ def sweep(directory: Path, *, clock: Callable[[], float] = time.time) -> int:
         if orphan and (not name.endswith(".tmp") or _abandoned(path, clock())):
             path.unlink(missing_ok=True)
             removed += 1
+    sweep_forgotten(directory, list_segments(directory), clock=clock)
     return removed
 
 

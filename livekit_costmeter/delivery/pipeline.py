@@ -19,8 +19,9 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING
 
 from livekit_costmeter.delivery.files.locks import ShipLock, watch_forks
+from livekit_costmeter.delivery.files.segment import Cursor
 from livekit_costmeter.delivery.notices import Notices
-from livekit_costmeter.delivery.spool import Cursor, Spool
+from livekit_costmeter.delivery.spool import Spool
 
 if TYPE_CHECKING:
     from livekit_costmeter.delivery.shipper import Shipper
@@ -110,9 +111,12 @@ class Pipeline:
     def _ship_all(self) -> None:
         self._shipper = self._make_shipper()
         self._shipper.start()
+        while not self._stopping.wait(self._slice_every):
+            self._careful(self._spool.look_after)
 
     def _ship_slices(self) -> None:
         while not self._stopping.wait(self._slice_every):
+            self._careful(self._spool.look_after)
             self._careful(self._ship_slice)
 
     def _ship_slice(self) -> None:

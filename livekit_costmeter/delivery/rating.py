@@ -3,6 +3,10 @@ The rating stage: reads what a segment holds, rates each record once, and keeps 
 
 Invariant: charges are on disk before any sink sees them, and nobody reads beyond `SegmentState.rated`. What a crash
 left half written behind it was seen by nobody, is cut off, and is rated again.
+
+A disk that the spool itself has filled has no room for charges, and gets none before something is delivered and
+deleted. So, as the one exception, a few stretches may be rated in memory alone; the segment goes on like that to its
+end. After a crash it is rated again, and the sinks ignore the rows that they have.
 """
 
 from __future__ import annotations
@@ -10,18 +14,20 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from livekit_costmeter.delivery.audit import AuditSidecar
-from livekit_costmeter.delivery.backlog import is_alive, is_framing, opened, read_header, segment_path
+from livekit_costmeter.delivery.backlog import dropped_before, is_alive, is_framing, opened, read_header, segment_path
 from livekit_costmeter.delivery.files.acks import Ack, ack_path, read_ack
-from livekit_costmeter.delivery.files.charges import HEADER, charge_lines, encode_charges, has_header, source_offset
-from livekit_costmeter.delivery.files.dead import DeadLetters
+from livekit_costmeter.delivery.files.audit import AuditSidecar
+from livekit_costmeter.delivery.files.charges import HEADER, append_charges, encode_charges, recover_charges
+from livekit_costmeter.delivery.files.dead import RATING, DeadLetters, returned_charges
 from livekit_costmeter.delivery.files.lines import Line, read_lines
+from livekit_costmeter.delivery.files.progress import SegmentState, Stretch
 from livekit_costmeter.delivery.notices import Notices
 from livekit_costmeter.records import Charge, UsageRecord, parse_usage
 
@@ -29,7 +35,10 @@ Rate = Callable[[UsageRecord], Sequence[Charge]]
 """What prices a record. It raises `PricesUnavailable` where none could be priced now; all else is about this one."""
 
 _AT_ONCE = 500
-_FLAGS = os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC
+_RECENT = 4
+_HELD = 8
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MEASURED = frozenset({"reported", "observed"})
 
 
 class PricesUnavailable(Exception):
@@ -37,27 +46,8 @@ class PricesUnavailable(Exception):
 
 
 @dataclass(slots=True)
-class SegmentState:
-    """One segment as the shipper knows it: `source` bytes of it are rated into `rated` bytes of charges on disk.
-
-    `final` says that its writer is gone and everything is rated. `sinks` is what its header lists; each courier keeps
-    its entry of `acks`, which stays when the segment is deleted under a courier that is just looking at it.
-    """
-
-    name: str
-    sinks: tuple[str, ...]
-    source: int = 0
-    rated: int = 0
-    final: bool = False
-    torn: bool = False
-    synced: int = 0
-    sequence: int | None = None
-    acks: dict[str, Ack] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class RatingCounts:
-    """What one stretch of rating did; `stalled` says that the disk refused the charges, or that prices are away."""
+    """What one stretch of rating did; `stalled` says why it went no further, such as a full disk or no prices."""
 
     records: int = 0
     charges: int = 0
@@ -65,7 +55,22 @@ class RatingCounts:
     torn: int = 0
     gaps: int = 0
     dead: int = 0
-    stalled: bool = False
+    unpriced: int = 0
+    estimated: int = 0
+    dropped: int = 0
+    stalled: str = ""
+
+    def add(self, other: RatingCounts) -> None:
+        """Take in what was done next."""
+        self.records += other.records
+        self.charges += other.charges
+        self.corrupt += other.corrupt
+        self.torn += other.torn
+        self.gaps += other.gaps
+        self.dead += other.dead
+        self.unpriced += other.unpriced
+        self.estimated += other.estimated
+        self.dropped += other.dropped
 
 
 class Learner(Protocol):
@@ -90,6 +95,9 @@ class Rating:
     learn: Learner | None = None
     fsync: float = 0.5
     monotonic: Callable[[], float] = time.monotonic
+    write: Callable[[int, bytes], int] = os.write
+    held: dict[str, SegmentState] = field(default_factory=dict)
+    _recent: deque[SegmentState] = field(default_factory=deque)
     _synced_at: dict[str, float] = field(default_factory=dict)
     _audits: AuditSidecar = field(init=False)
 
@@ -120,19 +128,12 @@ class Rating:
         return self.directory / f"{name}.charges"
 
     def _recover(self, state: SegmentState, seen: Ack) -> None:
-        with self._appending(state.name) as descriptor:
-            size = os.fstat(descriptor).st_size
-            if size < seen.charges or (size and not has_header(descriptor)):
-                self._rate_again(state)
-                return
-            state.rated, state.source = seen.charges, seen.segment
-            for end, payload in charge_lines(descriptor, seen.charges):
-                if payload is None:
-                    break
-                state.rated, state.source = end, source_offset(payload)
-            if size > state.rated:
-                os.ftruncate(descriptor, state.rated)
-            os.fdatasync(descriptor)
+        whole = recover_charges(self._charges_path(state.name), seen)
+        if whole is None:
+            self._rate_again(state)
+        else:
+            state.rated, state.source = whole.charges, whole.segment
+            state.stored = state.rated
 
     def _rate_again(self, state: SegmentState) -> None:
         self._notice(state, "charges are gone or of another release, the segment is rated again")
@@ -140,23 +141,16 @@ class Rating:
             ack_path(self.directory, state.name, sink).unlink(missing_ok=True)
         state.acks = {}
         self._charges_path(state.name).unlink(missing_ok=True)
-        state.rated = state.source = 0
-
-    @contextmanager
-    def _appending(self, name: str) -> Iterator[int]:
-        descriptor = os.open(self._charges_path(name), _FLAGS, 0o600)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        state.rated = state.stored = state.source = 0
 
     def advance(self, state: SegmentState, limit: int | None = None) -> RatingCounts:
         """Rate what is new in a segment, at most `limit` records, and tell what was done.
 
+        Where the disk refuses the charges or there are no prices, it says `stalled`; nothing is lost, the next call
+        starts where this one came to.
+
         Raises:
             FileNotFoundError: The segment is gone.
-            OSError: The disk refused the charges; nothing is lost, the next call starts where this one did.
-            PricesUnavailable: Likewise, for want of prices.
         """
         counts = RatingCounts()
         if state.final:
@@ -167,8 +161,8 @@ class Rating:
             size = os.fstat(source).st_size
             self._sync(state, source, size)
             if size > state.source:
-                self._rate_lines(state, source, counts, limit)
-            if dead and (limit is None or counts.records < limit):
+                counts.stalled = self._rate_lines(state, source, counts, limit)
+            if dead and not counts.stalled and (limit is None or counts.records < limit):
                 self._conclude(state, size, counts)
         return counts
 
@@ -180,50 +174,84 @@ class Rating:
             state.synced = size
             self._synced_at[state.name] = now
 
-    def _rate_lines(self, state: SegmentState, source: int, counts: RatingCounts, limit: int | None) -> None:
+    def _rate_lines(self, state: SegmentState, source: int, counts: RatingCounts, limit: int | None) -> str:
+        """Rate batch by batch; return why it stopped before the end, if it did."""
         lines = read_lines(source, state.source)
-        with self._appending(state.name) as charges:
-            while limit is None or counts.records < limit:
-                room = _AT_ONCE if limit is None else min(_AT_ONCE, limit - counts.records)
-                batch = list(_take(lines, room))
-                if not batch:
-                    return
-                out = b"".join(self._rated_line(state, line, counts) for line in batch)
-                self._store(state, charges, out)
-                state.source = batch[-1].end
-                if self.learn is not None:
-                    self.learn.save()
+        while limit is None or counts.records < limit:
+            room = _AT_ONCE if limit is None else min(_AT_ONCE, limit - counts.records)
+            batch = list(islice(lines, room))
+            if not batch:
+                break
+            try:
+                counts.add(self._rate_batch(state, batch))
+            except OSError as error:
+                return f"charges cannot be written: {error.strerror or error}"
+            except PricesUnavailable as error:
+                return f"no prices can be read: {error}"
+        return ""
 
-    def _store(self, state: SegmentState, charges: int, out: bytes) -> None:
-        if not out:
-            return
-        if not state.rated:
-            out = HEADER + out
+    def _rate_batch(self, state: SegmentState, batch: Sequence[Line]) -> RatingCounts:
+        counts = RatingCounts()
+        start = end = state.rated or len(HEADER)
+        out, records = [], []
+        for line in batch:
+            charges = self._rated(state, line, counts)
+            if charges is not None:
+                out.append(encode_charges(line.end, charges))
+                end += len(out[-1])
+                records.append((Ack(end, line.end), charges))
+        if out:
+            self._store(state, out, Stretch(start, records))
+        state.source = batch[-1].end
+        if self.learn is not None:
+            self.learn.save()
+        return counts
+
+    def _store(self, state: SegmentState, out: list[bytes], stretch: Stretch) -> None:
         try:
-            whole = os.write(charges, out) == len(out)
-            os.fdatasync(charges)
-        except OSError:
-            os.ftruncate(charges, state.rated)
-            raise
-        if not whole:
-            os.ftruncate(charges, state.rated)
-            raise OSError(errno.ENOSPC, "short write of charges")
-        state.rated += len(out)
+            self._append(state, b"".join(out if state.rated else [HEADER, *out]))
+        except OSError as error:
+            if error.errno not in _FULL or sum(len(other.fresh) for other in self.held.values()) >= _HELD:
+                raise
+            self.held[state.name] = state
+            self._notice(state, "the disk is full, a segment is rated in memory")
+        else:
+            self._recent.append(state)
+        state.fresh = (*state.fresh, stretch)
+        state.rated = stretch.records[-1][0].charges
+        state.stored = state.stored if state.name in self.held else state.rated
+        while len(self._recent) > _RECENT:
+            oldest = self._recent.popleft()
+            oldest.fresh = oldest.fresh[1:]
 
-    def _rated_line(self, state: SegmentState, line: Line, counts: RatingCounts) -> bytes:
-        if line.payload is not None and is_framing(line.payload):
-            return b""
-        charges: Sequence[Charge] = ()
+    def _append(self, state: SegmentState, out: bytes) -> None:
+        if state.stored < state.rated:
+            raise OSError(errno.ENOSPC, "the charges before these are in memory")
+        append_charges(self._charges_path(state.name), out, size=state.rated, write=self.write)
+
+    def release(self, state: SegmentState) -> None:
+        """Let go of charges that are in memory alone, because every sink has them."""
+        self._recent = deque(other for other in self._recent if other is not state)
+        state.fresh = ()
+        del self.held[state.name]
+
+    def _rated(self, state: SegmentState, line: Line, counts: RatingCounts) -> Sequence[Charge] | None:
         if line.payload is None:
             counts.corrupt += 1
             self._notice(state, "damaged line skipped", before=line.end)
-        else:
-            counts.records += 1
-            charges = self._charges(state, line.payload, counts)
-        return encode_charges(line.end, charges)
+            return ()
+        if is_framing(line.payload):
+            counts.dropped += dropped_before(line.payload)
+            return None
+        counts.records += 1
+        return self._charges(state, line.payload, counts)
 
     def _charges(self, state: SegmentState, payload: bytes, counts: RatingCounts) -> Sequence[Charge]:
         try:
+            returned = returned_charges(payload)
+            if returned is not None:
+                counts.charges += len(returned)
+                return returned
             record = parse_usage(payload)
             charges = self.rate(record)
         except PricesUnavailable:
@@ -231,13 +259,17 @@ class Rating:
         except Exception as error:
             counts.dead += 1
             reason = f"{type(error).__name__}: {error}"[:500]
-            self.dead.keep("rating", state.name, reason=reason, usage=payload.decode(errors="replace"))
+            usage = payload.decode(errors="replace")
+            self.dead.keep(RATING, state.name, reason=reason, usage=usage, sinks=list(state.sinks))
             return ()
         self._audits.keep(record)
         if self.learn is not None:
             self.learn.learn_from(record)
         self._watch_sequence(state, record.id, counts)
         counts.charges += len(charges)
+        counts.unpriced += any([charge.pricing_status == "unpriced" for charge in charges])  # noqa: C419 - quicker
+        if record.basis:
+            counts.estimated += not _MEASURED.issuperset(record.basis.values())
         return charges
 
     def _watch_sequence(self, state: SegmentState, record_id: str, counts: RatingCounts) -> None:
@@ -259,11 +291,3 @@ class Rating:
             counts.torn += 1
             state.torn = True
             self._notice(state, "torn last line dropped: its writer was killed or the disk refused it")
-
-
-def _take(lines: Iterator[Line], count: int) -> Iterator[Line]:
-    for _ in range(count):
-        line = next(lines, None)
-        if line is None:
-            return
-        yield line

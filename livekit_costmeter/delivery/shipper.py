@@ -7,10 +7,11 @@ thread, in a single pass each has a few tries, and none waits for one that is aw
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from livekit_costmeter.delivery.background import Background, jittered
@@ -20,14 +21,17 @@ from livekit_costmeter.delivery.custody import Custody
 from livekit_costmeter.delivery.files.acks import SINK_NAME
 from livekit_costmeter.delivery.files.dead import DeadLetters
 from livekit_costmeter.delivery.files.locks import ShipLock
+from livekit_costmeter.delivery.files.progress import SegmentState
+from livekit_costmeter.delivery.files.status import SinkStatus
 from livekit_costmeter.delivery.notices import Notices
-from livekit_costmeter.delivery.rating import Learner, Rate, Rating, RatingCounts, SegmentState
+from livekit_costmeter.delivery.rating import Learner, Rate, Rating, RatingCounts
 from livekit_costmeter.delivery.sinks import Sink
+from livekit_costmeter.delivery.statistics import Statistics
 
 Progress = Callable[[int, int], None]
 """Called with the records delivered so far in this pass and those still pending."""
 
-_SLICE = 5_000
+_SLICE = 2_000
 _OWN_SLICE = 200
 _TRIES = 3
 
@@ -37,8 +41,8 @@ class Shipment:
     """What one pass did.
 
     `sinks` counts rows per sink, `still_owed` says per sink why it does not have everything, `stalled` counts segments
-    that could not be read or rated (the disk refused the charges, no prices could be read), and `busy` says that
-    another shipper holds the directory and nothing was done.
+    that could not be read or rated (the disk refused the charges, no prices could be read), `put_back` dead letters,
+    and `busy` says that another shipper holds the directory and nothing was done.
     """
 
     records: int = 0
@@ -51,6 +55,7 @@ class Shipment:
     corrupt: int = 0
     gaps: int = 0
     stalled: int = 0
+    put_back: int = 0
     busy: bool = False
 
     def add(self, counts: RatingCounts) -> None:
@@ -61,7 +66,7 @@ class Shipment:
         self.torn += counts.torn
         self.corrupt += counts.corrupt
         self.gaps += counts.gaps
-        self.stalled += counts.stalled
+        self.stalled += bool(counts.stalled)
 
 
 class Shipper:
@@ -73,13 +78,13 @@ class Shipper:
         *,
         rate: Rate,
         sinks: Mapping[str, Sink | Callable[[], Sink]],
-        forget: Collection[str] = (),
         learn: Learner | None = None,
         batch_rows: int = 500,
         fsync: float = 0.5,
         interval: float = 0.5,
         max_bytes: int | None = None,
         progress: Progress | None = None,
+        write: Callable[[int, bytes], int] = os.write,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -91,13 +96,13 @@ class Shipper:
         self._directory = directory
         self._rate = rate
         self._sinks = sinks
-        self._forgotten = forget
         self._learn = learn
         self._batch_rows = batch_rows
         self._fsync = fsync
         self._interval = interval
         self._max_bytes = max_bytes
         self._progress = progress
+        self._write = write
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
@@ -107,8 +112,19 @@ class Shipper:
     def _custody(self) -> Custody:
         # Made anew each time the lock is taken: what was known before may have been changed by another holder.
         dead = DeadLetters(self._directory, notices=self._notices, clock=self._clock)
+        statistics = Statistics(self._directory, self._sinks, notices=self._notices, clock=self._clock)
         couriers = {
-            name: Courier(name, sink, self._directory, dead=dead, notices=self._notices, batch_rows=self._batch_rows)
+            name: Courier(
+                name,
+                sink,
+                self._directory,
+                dead=dead,
+                notices=self._notices,
+                tally=statistics.sink(name),
+                batch_rows=self._batch_rows,
+                clock=self._clock,
+                monotonic=self._monotonic,
+            )
             for name, sink in self._sinks.items()
         }
         rating = Rating(
@@ -120,9 +136,15 @@ class Shipper:
             learn=self._learn,
             fsync=self._fsync,
             monotonic=self._monotonic,
+            write=self._write,
         )
         return Custody(
-            self._directory, rating=rating, couriers=couriers, forgotten=self._forgotten, notices=self._notices
+            self._directory,
+            rating=rating,
+            couriers=couriers,
+            dead=dead,
+            statistics=statistics,
+            notices=self._notices,
         )
 
     def ship_once(self, *, own: Collection[str] | None = None, limit: int | None = None, wait: float = 0.2) -> Shipment:
@@ -147,20 +169,24 @@ class Shipper:
     def _pass(self, custody: Custody, own: Collection[str] | None, limit: int | None) -> Shipment:
         shipment = Shipment()
         away: dict[str, str] = {}
-        total = pending(self._directory, forgotten=self._forgotten).records if self._progress else 0
+        before = {name: replace(courier.tally) for name, courier in custody.couriers.items()}
+        total = pending(self._directory).records if self._progress else 0
         if own is None:
             sweep(self._directory, clock=self._clock)
         for state in custody.refresh(own):
             for counts in self._slices(custody, state, limit):
                 shipment.add(counts)
                 self._carry(custody.couriers_for(state), state, away)
-                self._report(custody, total)
+                self._report(custody, before, total)
             for sink in custody.owed(state):
                 shipment.still_owed[sink] = away.get(sink, "not configured")
             shipment.deleted += custody.settle(state)
         shipment.stalled += custody.unreadable
-        shipment.sinks = {name: courier.rows for name, courier in custody.couriers.items()}
-        shipment.rejected += sum(courier.rejected for courier in custody.couriers.values())
+        shipment.put_back = custody.put_back
+        for name, courier in custody.couriers.items():
+            shipment.sinks[name] = courier.tally.rows - before[name].rows
+            shipment.rejected += courier.tally.rejected - before[name].rejected
+        custody.write_status()
         return shipment
 
     def _slices(self, custody: Custody, state: SegmentState, limit: int | None) -> Iterator[RatingCounts]:
@@ -200,9 +226,10 @@ class Shipper:
         away[courier.name] = reason
         self._notices.warning("sink is away, its charges wait", about=courier.name, sink=courier.name, reason=reason)
 
-    def _report(self, custody: Custody, total: int) -> None:
+    def _report(self, custody: Custody, before: Mapping[str, SinkStatus], total: int) -> None:
         if self._progress is not None:
-            shipped = max((courier.records for courier in custody.couriers.values()), default=0)
+            taken = (courier.tally.records - before[name].records for name, courier in custody.couriers.items())
+            shipped = max(taken, default=0)
             self._progress(shipped, max(0, total - shipped))
 
     def start(self) -> None:

@@ -7,7 +7,8 @@ A segment is `<directory>/<name>.seg`, where the name is `<UTC time>-<random hex
 (`flock`, held for life: "alive"), given its header, then renamed, so that nobody adopts it early. It consists of
 checksummed lines (see `files.lines`):
 
-- first `{"header": {"format": 1, "created_at": ..., "pid": ..., "sinks": [...], ...}}`, the caller gives the rest;
+- first `{"header": {"format": 1, "created_at": ..., "pid": ..., "dropped": ..., "sinks": [...], ...}}`, where `dropped`
+  counts records that this process had to drop since its segment before; the caller gives the rest;
 - then one usage record per line, `id` = `<name>-<sequence>`, sequences from 0 without gaps. Records that the disk
   refused for a while keep the id they were given and may follow in a later segment;
 - last, in a segment that was closed and not killed, `{"closed": {"records": N}}`, N counting the lines of this file.
@@ -24,14 +25,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from livekit_costmeter.delivery.files.lines import encode_line
 from livekit_costmeter.delivery.files.locks import watch_forks
-from livekit_costmeter.delivery.files.segment import SegmentFile, create_segment, directory_bytes
+from livekit_costmeter.delivery.files.segment import (
+    Cursor,
+    SegmentFile,
+    SegmentView,
+    SpoolStats,
+    create_segment,
+    directory_bytes,
+    segment_name,
+    write_segment,
+)
 from livekit_costmeter.delivery.notices import Notices
 from livekit_costmeter.records import format_instant
 
@@ -39,28 +48,6 @@ MAX_SEGMENT_BYTES = 16 << 20
 _KEPT_FILES = 4
 _DRAIN_AT_ONCE = 256
 _LONGEST_WAIT = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolStats:
-    """Counts since this process first used the spool. `waiting` lines are in memory because the disk refused them."""
-
-    appended: int = 0
-    dropped: int = 0
-    waiting: int = 0
-    segments: int = 0
-    refused: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """How far a process has read its own records. `lost` counts those that were no longer there to be read."""
-
-    owner: int = 0
-    generation: int = 0
-    offset: int = 0
-    passed: int = 0
-    lost: int = 0
 
 
 class Spool:
@@ -100,10 +87,11 @@ class Spool:
         self._file: SegmentFile | None = None
         self._kept: list[SegmentFile] = []
         self._names: list[str] = []
+        self._lost: list[SegmentView] = []
         self._tail: deque[bytes] = deque()
         self._name, self._encoded_name = "", b""
         self._sequence = 0
-        self._appended = self._dropped = self._refused = 0
+        self._appended = self._dropped = self._refused = self._told = 0
         self._wait = 0.0
         self._retry_at = 0.0
 
@@ -133,13 +121,9 @@ class Spool:
             return None
 
     def _take_name(self) -> None:
-        self._name = self._new_name()
+        self._name = segment_name(self._clock(), self._token())
         self._encoded_name = self._name.encode()
         self._sequence = 0
-
-    def _new_name(self) -> str:
-        moment = datetime.fromtimestamp(self._clock(), UTC)
-        return f"{moment:%Y%m%dT%H%M%S%fZ}-{self._token()}"
 
     def _put(self, file: SegmentFile, line: bytes) -> bool:
         try:
@@ -191,21 +175,43 @@ class Spool:
     def _open(self) -> SegmentFile | None:
         if not self._name:
             self._take_name()
-        header = {
-            "format": 1,
-            "created_at": format_instant(datetime.fromtimestamp(self._clock(), UTC)),
-            "pid": self._owner,
-            **self._header,
-        }
+        dropped = self._dropped - self._told
         try:
-            self._file = create_segment(self._directory, self._name, header, self._write)
+            self._file = create_segment(self._directory, self._name, self._full_header(dropped), self._write)
         except OSError as error:
             self._back_off(error.strerror or "open failed")
             return None
+        self._told += dropped
         self._names.append(self._name)
         self._file.generation = len(self._names)
         self._file.passed = self._appended
         return self._file
+
+    def _full_header(self, dropped: int) -> dict[str, Any]:
+        created_at = format_instant(datetime.fromtimestamp(self._clock(), UTC))
+        return {"format": 1, "created_at": created_at, "pid": self._owner, "dropped": dropped, **self._header}
+
+    def look_after(self) -> None:
+        """Make the open segment anew, with all that it holds, if it was removed under us; never called on a loop.
+
+        What of it was delivered already is delivered again, which sinks ignore.
+
+        Raises:
+            OSError: The disk refused; the next call tries again.
+        """
+        with self._lock:
+            file, path = self._file, self._directory / f"{self._name}.seg"
+            if file is not None and not file.lies_at(path):
+                self._lost.append(file.view())
+                self._keep(file)
+                self._file, self._name = None, ""
+                self._notices.warning("the spool directory was removed; usage is written anew", path=str(path))
+        while self._lost:
+            name = segment_name(self._clock(), self._token())
+            view = self._lost[0]
+            write_segment(self._directory, name, self._full_header(0), view.duplicate().read(view.start))
+            self._names.append(name)
+            os.close(self._lost.pop(0).descriptor)
 
     def _finish(self) -> None:
         file = self._file

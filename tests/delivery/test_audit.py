@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from livekit_costmeter.delivery.audit import AuditSidecar, current_path, previous_path, read_audits
+from livekit_costmeter.delivery.files.audit import AuditSidecar, current_path, previous_path, read_audits
 from livekit_costmeter.delivery.notices import Notices
 from livekit_costmeter.delivery.sinks.memory import MemorySink
 from livekit_costmeter.records import UsageRecord

@@ -172,7 +172,7 @@ def test_job_goes_on_shipping_after_a_slice_has_failed(make_pipeline, rates, unt
     assert caplog.text.count("ZeroDivisionError") == 1
 
 
-def test_threads_that_append_first_at_once_start_one_shipper(make_pipeline, rates):
+def test_threads_that_append_first_at_once_start_one_shipper(make_pipeline, rates, until):
     """With several loops in one process, each may be the first to append."""
     pipeline = make_pipeline(MemorySink())
     together = threading.Barrier(16)
@@ -186,5 +186,6 @@ def test_threads_that_append_first_at_once_start_one_shipper(make_pipeline, rate
         thread.start()
     for thread in threads:
         thread.join()
-    pipeline._worker.join(10)
-    assert len(pipeline.made) == 1
+    until(lambda: pipeline.made)
+    workers = [thread for thread in threading.enumerate() if thread.name == "costmeter"]
+    assert (len(pipeline.made), len(workers)) == (1, 1)

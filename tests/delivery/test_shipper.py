@@ -14,7 +14,7 @@ def test_everything_pending_arrives_in_order(fill, make_shipper, directory, rows
     assert rows(sink) == expected(ids)
     assert (shipment.records, shipment.charges, shipment.sinks) == (25, 50, {"ledger": 50})
     assert (shipment.deleted, shipment.still_owed, shipment.busy) == (1, {}, False)
-    assert {path.name for path in directory.iterdir()} == {"ship.lock"}
+    assert {path.name for path in directory.iterdir()} == {"ship.lock", "status.json"}
 
 
 def test_live_segment_is_shipped_and_kept(fill, make_shipper, directory, rows, expected, flaky):

@@ -12,19 +12,24 @@ Invariant: a record's rows stay on one line, and a charge comes back equal to th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from livekit_costmeter.delivery.files.acks import Ack
 from livekit_costmeter.delivery.files.lines import encode_line, read_lines
-from livekit_costmeter.records import CHARGE_FIELDS, Charge, parse_instant
+from livekit_costmeter.records import CHARGE_FIELDS, Charge, make_charge, parse_instant
 
 HEADER = encode_line(to_json({"fields": CHARGE_FIELDS}))
 """How a charges file of this release begins."""
 
+_FLAGS = os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC
 _values = attrgetter(*CHARGE_FIELDS)
 _AT, _STARTED_AT = CHARGE_FIELDS.index("at"), CHARGE_FIELDS.index("started_at")
 _DECIMALS = tuple(position for position, name in enumerate(CHARGE_FIELDS) if "Decimal" in Charge.__annotations__[name])
@@ -39,6 +44,51 @@ def decode_charges(payload: bytes) -> tuple[int, list[Charge]]:
     """Return the source offset and the charges of one line."""
     line = from_json(payload)
     return line["next"], [_charge(values) for values in line["charges"]]
+
+
+def append_charges(path: Path, out: bytes, *, size: int, write: Callable[[int, bytes], int] = os.write) -> None:
+    """Append lines to a charges file of that size, durably.
+
+    Raises:
+        OSError: The disk refused; the file is as it was.
+    """
+    descriptor = os.open(path, _FLAGS, 0o600)
+    try:
+        _write_whole(descriptor, out, write)
+        os.fdatasync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_whole(descriptor: int, out: bytes, write: Callable[[int, bytes], int]) -> None:
+    if write(descriptor, out) != len(out):
+        raise OSError(errno.ENOSPC, "short write of charges")
+
+
+def recover_charges(path: Path, seen: Ack) -> Ack | None:
+    """Cut off what a crash left half written behind what was seen, and return how far the rest goes.
+
+    `None` says that the file is of another release, or shorter than what was seen: the segment is to be rated again.
+    """
+    descriptor = os.open(path, _FLAGS, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size < seen.charges or (size and not has_header(descriptor)):
+            return None
+        whole = seen
+        for end, payload in charge_lines(descriptor, seen.charges):
+            if payload is None:
+                break
+            whole = Ack(end, source_offset(payload))
+        if size > whole.charges:
+            os.ftruncate(descriptor, whole.charges)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    return whole
 
 
 def source_offset(payload: bytes) -> int:
@@ -65,4 +115,4 @@ def _charge(values: list[Any]) -> Charge:
     values[_AT] = parse_instant(values[_AT])
     if values[_STARTED_AT] is not None:
         values[_STARTED_AT] = parse_instant(values[_STARTED_AT])
-    return Charge(*values)
+    return make_charge(*values)

@@ -92,6 +92,15 @@ class ShipLock:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def stands(self) -> bool:
+        """Tell whether what is held is still the lock of the directory, which somebody may have removed or replaced."""
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), (self._directory / "ship.lock").stat())
+        except OSError:
+            return False
+
     def is_free(self) -> bool:
         """Tell whether nobody ships here."""
         try:

@@ -22,12 +22,19 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         TimeoutError: It took longer than `seconds`; what it does later is nobody's business.
         Exception: What the work raised.
     """
+    return in_thread(work).result(max(0.0, seconds))
+
+
+def in_thread(work: Callable[[], T]) -> Future[T]:
+    """Begin `work` in a daemon thread of its own; also while the interpreter ends, when no executor takes anything."""
     outcome: Future[T] = Future()
     threading.Thread(target=_run, args=(work, outcome), name="costmeter-deadline", daemon=True).start()
-    return outcome.result(max(0.0, seconds))
+    return outcome
 
 
 def _run(work: Callable[[], T], outcome: Future[T]) -> None:
+    if not outcome.set_running_or_notify_cancel():
+        return
     try:
         outcome.set_result(work())
     except BaseException as error:

@@ -2,8 +2,8 @@
 The JSON Lines sink: one charge per line, in files that rotate.
 
 `path` is the current file. When it has grown over `max_bytes`, it becomes `<path>.<UTC time>` and a new one is begun;
-with `keep`, older ones beyond that number are deleted. `<path>.lock` is held (`flock`) while a batch is appended, so
-several processes may share the files.
+with `keep`, older ones beyond that number are deleted. Where the clock was set back, the name is made later than the
+newest. `<path>.lock` is held (`flock`) while a batch is appended, so several processes may share the files.
 
 Invariant: a row that was written recently is not written again. What may be sent again is what was never
 acknowledged, that is the end of what each shipper sent, so it is enough to know the newest rows: `_WINDOW` bytes of
@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +34,7 @@ from livekit_costmeter.records import Charge, InvalidRecord, charge_json, parse_
 
 _WINDOW = 32 << 20
 _REMEMBERED = 100_000
+_STAMP = "%Y%m%dT%H%M%S%fZ"
 _FLAGS = os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -42,17 +44,32 @@ class JsonlSink:
     readable = True
 
     class Options(BaseModel):
-        """`path` of the current file; rotate at `max_bytes`; keep that many rotated files (all without it)."""
+        """`path` of the current file; rotate at `max_bytes`; keep that many rotated files (all without it).
+
+        `timeout` is how long to wait for another process that appends, in seconds.
+        """
 
         model_config = ConfigDict(extra="forbid")
         path: Path
         max_bytes: Annotated[int, BeforeValidator(parse_size)] = Field(default=256 << 20, ge=1)
         keep: int | None = Field(default=None, ge=1)
+        timeout: float = Field(default=10.0, gt=0)
 
-    def __init__(self, options: Options) -> None:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._path = options.path
         self._max_bytes = options.max_bytes
         self._keep = options.keep
+        self._timeout = options.timeout
+        self._now = now
+        self._monotonic = monotonic
+        self._sleep = sleep
         self._recent: dict[tuple[str, int], None] = {}
         self._inode = 0
         self._known = 0
@@ -87,12 +104,24 @@ class JsonlSink:
         try:
             lock = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._wait_for(lock)
                 yield
             finally:
                 os.close(lock)
         except OSError as error:
             raise RetryableError(f"{self._path}: {error.strerror or error}") from None
+
+    def _wait_for(self, lock: int) -> None:
+        deadline = self._monotonic() + self._timeout
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if self._monotonic() > deadline:
+                    raise RetryableError(f"{self._path}: another process has been appending for too long") from None
+                self._sleep(0.01)
+            else:
+                return
 
     def _catch_up(self) -> None:
         """Learn what is in the current file behind what is known, and in the one before it when starting afresh."""
@@ -145,12 +174,20 @@ class JsonlSink:
         raise RetryableError(f"{self._path}: the disk is full")
 
     def _rotate(self) -> None:
-        self._path.rename(f"{self._path}.{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
+        self._path.rename(f"{self._path}.{self._stamp()}")
         self._known = 0
         surplus = self._rotated()[: -self._keep] if self._keep else []
         for path in surplus:
             path.unlink()
             log().info("rotated ledger file deleted, as `keep` says", path=str(path))
+
+    def _stamp(self) -> str:
+        # By name, the newest file's rows are known when they come again, and the oldest file is deleted.
+        stamp = self._now().strftime(_STAMP)
+        newest = max((path.name.rpartition(".")[2] for path in self._rotated()), default="")
+        if stamp <= newest:
+            stamp = (datetime.strptime(newest, _STAMP) + timedelta(microseconds=1)).strftime(_STAMP)  # noqa: DTZ007
+        return stamp
 
     def _rotated(self) -> list[Path]:
         return sorted(self._path.parent.glob(f"{self._path.name}.2*Z"))

@@ -28,7 +28,8 @@ from opentelemetry.sdk._logs import (
 from opentelemetry.sdk._logs.export import LogRecordExportResult
 from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExportResult, MetricsData
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.version import __version__ as sdk_version
 
 from livekit_costmeter.delivery.sinks.otlp_wire import Outcome, Wire, Witness
 from livekit_costmeter.delivery.sinks.series import Sample, Series
@@ -70,7 +71,17 @@ _COUNTERS = {
     "costmeter.quantity": ("", "What is measured otherwise: characters, requests, messages"),
     "costmeter.records": ("{record}", "Records of usage and other charges"),
 }
+_SDK = {
+    "telemetry.sdk.language": "python",
+    "telemetry.sdk.name": "opentelemetry",
+    "telemetry.sdk.version": sdk_version,
+}
 _DIMENSIONS = {"cost": "costmeter.currency", "cost_credit": "costmeter.currency", "quantity": "costmeter.unit"}
+
+
+def _resource(attributes: Mapping[str, str]) -> Resource:
+    """Return what `Resource.create` does, without its executor, which takes no work while a process ends."""
+    return OTELResourceDetector().detect().merge(Resource({**_SDK, **attributes}))
 
 
 class Logs:
@@ -80,7 +91,7 @@ class Logs:
         self._wire = wire
         self._pending = _Pending()
         self._provider = LoggerProvider(
-            resource=Resource.create(dict(resource)), shutdown_on_exit=False, log_record_limits=_UNLIMITED
+            resource=_resource(resource), shutdown_on_exit=False, log_record_limits=_UNLIMITED
         )
         self._provider.add_log_record_processor(self._pending)
         self._logger = self._provider.get_logger(SCOPE)
@@ -158,7 +169,7 @@ class Metrics:
         self._series = series
         self._connection: tuple[Witness, OTLPMetricExporter] | None = None
         self._reader = InMemoryMetricReader(cardinality_limits={ObservableCounter: _MOST_POINTS})
-        provider = MeterProvider([self._reader], resource=Resource.create(dict(resource)), shutdown_on_exit=False)
+        provider = MeterProvider([self._reader], resource=_resource(resource), shutdown_on_exit=False)
         meter = provider.get_meter(SCOPE)
         for name, (unit, text) in _COUNTERS.items():
             meter.create_observable_counter(name, [partial(self._observe, name)], unit, text)

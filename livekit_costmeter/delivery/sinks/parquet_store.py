@@ -19,10 +19,10 @@ import fsspec  # type: ignore[import-untyped]
 from fsspec.asyn import sync  # type: ignore[import-untyped]
 
 from livekit_costmeter.delivery.sinks.deadline import within
+from livekit_costmeter.delivery.sinks.private_loop import PrivateLoop
 
 T = TypeVar("T")
 _DAY = "day="
-_GOODBYE = 1.0
 
 
 class Store(Protocol):
@@ -98,7 +98,7 @@ class DirectoryStore:
 
 
 class BucketStore:
-    """A folder of a bucket; its client works on fsspec's own event loop, in a daemon thread."""
+    """A folder of a bucket; its client works on an event loop of ours, because fsspec's own has an executor."""
 
     def __init__(self, url: str, storage: Mapping[str, Any], timeout: float) -> None:
         self._protocol, _, root = url.partition("://")
@@ -106,10 +106,13 @@ class BucketStore:
         self._storage = dict(storage)
         self._timeout = timeout
         self._made: Any = None
+        self._loop: PrivateLoop | None = None
 
     def _system(self) -> Any:
         if self._made is None:
-            options = {**self._storage, "skip_instance_cache": True, "use_listings_cache": False}
+            self._loop = self._loop or PrivateLoop("costmeter-parquet")
+            ours = {"skip_instance_cache": True, "use_listings_cache": False, "loop": self._loop.loop}
+            options = {**self._storage, **ours}
             if self._protocol == "s3":
                 patience = {"connect_timeout": self._timeout, "read_timeout": self._timeout}
                 options["config_kwargs"] = {
@@ -162,9 +165,9 @@ class BucketStore:
     def close(self) -> None:
         """Close the connections, within a second; idempotent."""
         system, self._made = self._made, None
-        if system is not None:
-            with suppress(Exception):  # it is being given up; what was committed is there
-                sync(system.loop, _disconnect, system, timeout=_GOODBYE)
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.stop(lambda: _disconnect(system))
 
 
 def _file_system(protocol: str) -> Any:

@@ -10,25 +10,36 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, TypeVar, TypeVarTuple
 
+from livekit_costmeter.delivery.sinks.deadline import in_thread
 from livekit_costmeter.log import log
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 Work = Callable[[], Coroutine[Any, Any, T]]
 _GOODBYE = 1.0
 _GRACE = 0.5
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Looks up names in its own thread: an executor's would keep a process from ending while the resolver hangs."""
+    """Looks up names, and does what else blocks, in daemon threads.
 
-    async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
-        return socket.getaddrinfo(host, port, **hints)
+    An executor's threads keep a process from ending while they hang, and it takes no work while the process ends.
+    """
+
+    def run_in_executor(  # the names are asyncio's
+        self,
+        executor: Executor | None,  # noqa: ARG002
+        func: Callable[[*Ts], T],
+        *args: *Ts,
+    ) -> asyncio.Future[T]:
+        return asyncio.wrap_future(in_thread(partial(func, *args)), loop=self)
 
 
 class PrivateLoop:
@@ -40,6 +51,11 @@ class PrivateLoop:
         self._loop.set_exception_handler(self._hear)
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop itself, for a library that wants to be given one."""
+        return self._loop
 
     def run(self, work: Work[T], timeout: float) -> T:
         """Run `work()` on the loop and return its result.
