@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV = $(shell command -v uv || echo $(BIN)/uv)
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-matrix lint format bench fidelity constraints clean
+.PHONY: demo test test-all test-matrix kill lint format bench fidelity constraints clean
 
 demo: $(READY)
 	@$(BIN)/costmeter demo
@@ -21,6 +21,11 @@ test-all: $(READY)
 # The suite against several LiveKit versions; VERSIONS="1.5.17 newest" picks some.
 test-matrix: $(READY)
 	@$(BIN)/python -m tests.matrix $(VERSIONS)
+
+# 1,000 writers and 200 shippers killed over a million records, into every store; KILLS=100 is what `make test-all` runs.
+KILLS ?= 1000
+kill: $(READY)
+	@COSTMETER_TEST_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/delivery/test_kills_everywhere.py
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -1,10 +1,14 @@
 """The rating stage: once, durable before anyone sees it, and no usage lost to a bad price or disk."""
 
+import errno
 import json
 import os
 
+import pytest
+
 from livekit_costmeter.delivery import list_segments
 from livekit_costmeter.delivery.backlog import segment_path
+from livekit_costmeter.delivery.files.charges import append_charges
 from livekit_costmeter.delivery.rating import PricesUnavailable
 from livekit_costmeter.delivery.sinks.memory import MemorySink
 
@@ -155,3 +159,103 @@ def test_usage_waits_while_no_prices_can_be_read(fill, make_shipper, directory, 
     make_shipper(sinks={"ledger": sink}).ship_once()
     assert rows(sink) == expected(ids)
     assert list_segments(directory) == []
+
+
+@pytest.fixture
+def full_disk():
+    """Give a `write` for charges on a disk that takes `disk.room` writes and no more."""
+
+    class Disk:
+        room = 0
+
+        def write(self, descriptor, data):
+            if self.room <= 0:
+                os.write(descriptor, data[:10])
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.room -= 1
+            return os.write(descriptor, data)
+
+    return Disk()
+
+
+def test_full_disk_is_emptied_from_memory(fill, make_shipper, directory, rows, expected, full_disk, caplog):
+    """Where the spool itself fills the disk, charges have no room: the oldest is shipped from memory and deleted."""
+    ids = [*fill(3_000), *fill(3_000)]
+    sink = MemorySink()
+    shipment = make_shipper(sinks={"ledger": sink}, write=full_disk.write).ship_once()
+    assert (shipment.deleted, shipment.still_owed, shipment.stalled) == (2, {}, 0)
+    assert rows(sink) == expected(ids)
+    assert list_segments(directory) == []
+    assert "the disk is full" in caplog.text
+
+
+def test_disk_that_fills_up_within_a_segment_stops_nothing(fill, make_shipper, rows, expected, full_disk):
+    """What is on disk already and what has no more room there make one sequence."""
+    ids = fill(2_500)
+    full_disk.room = 2
+    sink = MemorySink()
+    make_shipper(sinks={"ledger": sink}, write=full_disk.write).ship_once()
+    assert rows(sink) == expected(ids)
+
+
+def test_memory_for_a_full_disk_is_bounded(make_spool, rates, make_shipper, directory, full_disk, away):
+    """Where nobody takes the charges either, rating stops, says so, and everything stays as it was."""
+    spool = make_spool()
+    for _ in range(6_000):
+        spool.append(rates.body())
+    spool.close()
+    shipper = make_shipper(sinks={"ledger": away}, write=full_disk.write)
+    rated = []
+    shipper._rate = lambda record: rated.append(record.id) or rates.two_charges(record)
+    shipment = shipper.ship_once()
+    assert (shipment.stalled, shipment.deleted) == (1, 0)
+    assert len(rated) <= 9 * 500
+    assert os.path.getsize(directory / f"{list_segments(directory)[0]}.charges") == 0
+
+
+def test_crash_while_a_full_disk_was_emptied_doubles_nothing(fill, make_shipper, directory, rows, expected, full_disk):
+    """Acknowledged charges that were in memory alone are rated and sent again, and the sink ignores them."""
+    ids = fill(900, sinks=["ledger", "late"])
+    sink, late = MemorySink(), MemorySink()
+    shipper = make_shipper(sinks={"ledger": sink}, write=full_disk.write)
+    shipper.ship_once()
+    assert len(sink.charges) == 1_800
+    make_shipper(sinks={"ledger": sink, "late": late}).ship_once()
+    assert rows(sink) == rows(late) == expected(ids)
+    assert list_segments(directory) == []
+
+
+def test_background_empties_a_full_disk(fill, make_shipper, directory, rows, expected, full_disk, until):
+    """The worker's own shipper does it, too, as fast as the sink takes it."""
+    ids = [*fill(5_000), *fill(5_000)]
+    sink = MemorySink()
+    make_shipper(sinks={"ledger": sink}, write=full_disk.write, interval=0.02).start()
+    until(lambda: list_segments(directory) == [])
+    assert rows(sink) == expected(ids)
+
+
+def test_refused_append_leaves_the_charges_as_they_were(tmp_path, full_disk):
+    """Half a line is cut off again."""
+    path = tmp_path / "a.charges"
+    append_charges(path, b"whole line", size=0)
+    with pytest.raises(OSError, match="No space left"):
+        append_charges(path, b"another whole line", size=10, write=full_disk.write)
+    assert path.read_bytes() == b"whole line"
+
+
+def test_fresh_charges_are_not_read_back(fill, make_shipper, directory, rows, expected):
+    """What was just rated reaches the sinks from memory, equal to what is on disk for those that come later."""
+    ids = fill(40, sinks=["now", "later"])
+    now, later = MemorySink(), MemorySink()
+    shipper = make_shipper(sinks={"now": now, "later": later})
+    custody = shipper._custody()
+    (state,) = custody.refresh()
+    custody.rate(state)
+    charges = directory / f"{state.name}.charges"
+    aside = charges.rename(directory / "aside")
+    custody.couriers["now"].ship(state)
+    aside.rename(charges)
+    state.fresh = ()
+    custody.couriers["later"].ship(state)
+    assert rows(now) == expected(ids)
+    assert now.charges == later.charges
