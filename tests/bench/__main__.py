@@ -11,14 +11,14 @@ import sys
 
 from rich.console import Console
 
-from tests.bench import clickhouse, event_loop, postgres, start, streams
+from tests.bench import backlog, clickhouse, event_loop, postgres, sqlite, start, streams, throughput
 
 
 def main() -> None:
     """Run every measurement and print its table."""
     console = Console(width=None if sys.stdout.isatty() else 130)
-    for measure in (event_loop.measure, streams.measure, start.measure, postgres.measure, clickhouse.measure):
-        console.print(measure())
+    for part in (event_loop, streams, start, throughput, sqlite, postgres, clickhouse, backlog):
+        console.print(part.measure())
         console.print()
 
 
