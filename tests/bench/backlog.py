@@ -63,7 +63,7 @@ def _ship(directory: Path) -> None:
 
 
 def _memory(figure: str) -> float:
-    """Return the memory of this process in MB, now or at its highest; where there is no /proc, always at its highest."""
+    """Return the memory of this process in MB, now or at its highest; without a /proc always at its highest."""
     try:
         text = Path("/proc/self/status").read_text()
     except FileNotFoundError:

@@ -210,7 +210,7 @@ def test_memory_for_a_full_disk_is_bounded(make_spool, rates, make_shipper, dire
     shipment = shipper.ship_once()
     assert (shipment.stalled, shipment.deleted) == (1, 0)
     assert len(rated) <= 9 * 500
-    assert os.path.getsize(directory / f"{list_segments(directory)[0]}.charges") == 0
+    assert (directory / f"{list_segments(directory)[0]}.charges").stat().st_size == 0
 
 
 def test_crash_while_a_full_disk_was_emptied_doubles_nothing(fill, make_shipper, directory, rows, expected, full_disk):

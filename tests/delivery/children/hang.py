@@ -15,7 +15,7 @@ taken = threading.Event()
 class Hanging(MemorySink):
     """A sink whose store never answers."""
 
-    def write(self, charges):
+    def write(self, charges):  # noqa: ARG002 - a sink's signature
         """Take a batch and say nothing."""
         taken.set()
         threading.Event().wait()
