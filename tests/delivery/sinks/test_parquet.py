@@ -348,8 +348,9 @@ def test_store_that_hangs_holds_nobody_up(in_bucket, bucket, charges):
             sink.check()
     finally:
         bucket.engine.resume()
-    sink.write(charges(4))
-    assert len(keys(sink)) == 8
+    patient = in_bucket(timeout=20)
+    patient.write(charges(4))
+    assert len(keys(patient)) == 8
 
 
 def test_missing_bucket_is_said(in_bucket):
