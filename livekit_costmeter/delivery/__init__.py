@@ -8,7 +8,8 @@ What always holds here:
 - A segment is made under another name, locked, and then renamed, so nobody takes it for abandoned.
 - Rating, sending and deleting is for the holder of `ship.lock`, one per spool directory. A job without such a
   shipper beside it ships its own segments in small slices and leaves those of others alone.
-- A record is rated once; all sinks, all repetitions and all later shippers see the same charges.
+- A record is rated once; all sinks, all repetitions and all later shippers see the same charges. Only where the disk is
+  full, and a crash comes on top, is it rated again; sinks keep the rows that they have.
 - Each sink has a cursor of its own, moved only after the sink has committed; a dead sink delays no other.
 - A segment stays until every sink that its header lists has all of it, or the operator lets go of that sink.
 - Nothing is dropped without a counter and a log line.

@@ -76,6 +76,7 @@ class Background:
     def stop(self, timeout: float) -> bool:
         """Ask for a last pass and wait for it; tell whether all threads have ended."""
         self._stopping.set()
+        self._away.clear()
         self._nudge.set()
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -202,7 +203,9 @@ class Background:
                 self._nudge.set()
             rows = courier.tally.rows
             if failures:
-                all_rated.wait(back_off(failures))
+                # A stop ends the waiting: each sink gets one more chance to take what is left.
+                if self._stopping.wait(back_off(failures)):
+                    all_rated.wait(self._interval)
             else:
                 wake.wait(self._interval)
         courier.close()

@@ -289,4 +289,6 @@ class Spool:
         """Let go of the parent's segments in a child, leaving the parent's locks alone."""
         for file in [*self._kept, *([self._file] if self._file else [])]:
             file.release()
+        for view in self._lost:
+            os.close(view.descriptor)
         self._reset()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from livekit_costmeter.config import load
+from livekit_costmeter.delivery import Spool
 
 
 def test_init_writes_a_configuration_that_works(run):
@@ -95,3 +97,50 @@ def test_check_names_a_mistake_in_the_configuration(run, one_line, text, message
     assert message in result.stderr
     assert one_line(result.stderr)
     assert [path.name for path in Path().iterdir()] == ["costmeter.yaml"]
+
+
+def test_check_says_what_each_sink_is_owed(project, spool, run, usage):
+    """Records, bytes and age of what waits, the last success, retries and refusals, per sink; and the free space."""
+    spool(json.loads(usage()))
+    lines = rows_of(run("check"))
+    assert "1 records wait (" in lines["delivery sqlite"]
+    assert "last success never; 0 retries; 0 rejected" in lines["delivery sqlite"]
+    assert " free" in lines["spool"]
+    assert run("ship").exit_code == 0
+    after = rows_of(run("check"))["delivery sqlite"]
+    assert "0 records wait" in after
+    assert "last success 20" in after
+
+
+def test_check_finds_what_only_the_operator_can_mend(project, spool, run, usage):
+    """A sink that is owed and not configured, and records in `dead/`: each with the command for it, exit code 1."""
+    spool({"nonsense": True})
+    run("ship")
+    owed = Spool(project / ".costmeter/spool", header={"sinks": ["old"]}, max_bytes=1 << 30)
+    owed.append(usage().rstrip().encode()[1:])
+    owed.close()
+    result = run("check")
+    lines = rows_of(result)
+    assert result.exit_code == 1
+    assert (lines["delivery old"][:4], lines["rating"][:4], lines["delivery sqlite"][:4]) == ("FAIL", "FAIL", "ok  ")
+    assert "ship --forget-sink old" in lines["delivery old"]
+    assert "1 records in dead/ could not be rated; mend the cause, then: costmeter ship --retry-dead" in lines["rating"]
+
+
+def test_check_says_why_a_sink_was_tried_again(spool, run, usage):
+    """The last failure stands beside the count, until a delivery succeeds."""
+    Path("costmeter.yaml").write_text(
+        "pricing: {catalogs: []}\nsinks: [{name: away, type: jsonl, path: ./none/charges.jsonl}]\n"
+    )
+    spool(json.loads(usage()))
+    run("ship")
+    line = rows_of(run("check"))["delivery away"]
+    assert "3 retries (last: " in line
+    Path("none").mkdir()
+    run("ship")
+    assert "3 retries; 0 rejected" in rows_of(run("check"))["delivery away"]
+
+
+def rows_of(result):
+    """Return the lines of a check by their topics."""
+    return {line[5:].split("  ")[0].strip(): line for line in result.stdout.splitlines()}

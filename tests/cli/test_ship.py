@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from livekit_costmeter.delivery import Spool, list_segments
 from livekit_costmeter.delivery.files.locks import ShipLock
 
 
@@ -78,3 +79,44 @@ def test_waiting_for_less_than_no_time_is_refused(project, run):
     result = run("ship", "--wait", "-1")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--wait" in result.stderr
+
+
+def test_a_sink_that_was_taken_out_is_owed_until_it_is_let_go_of(project, spool, run, usage):
+    """A changed configuration deletes nothing that is owed; only the operator does, and is told how much it was."""
+    owed = Spool(project / ".costmeter/spool", header={"sinks": ["lines", "old"]}, max_bytes=1 << 30)
+    owed.append(usage().rstrip().encode()[1:])
+    owed.close()
+    result = run("ship")
+    assert (result.exit_code, list_segments(project / ".costmeter/spool") != []) == (1, True)
+    assert "costmeter: old is still owed: not configured" in result.stderr
+    result = run("ship", "--forget-sink", "old", "--forget-sink", "older")
+    assert result.exit_code == 0
+    assert "costmeter: let go of old, which was owed 1 records" in result.stderr
+    assert "costmeter: nothing is owed to older" in result.stderr
+    assert list_segments(project / ".costmeter/spool") == []
+
+
+def test_dead_letters_are_put_back_on_request(project, spool, run, usage):
+    """What could not be read is tried again, and without any there is a word."""
+    assert "costmeter: there are no dead letters" in run("ship", "--retry-dead").stderr
+    spool({"nonsense": True}, json.loads(usage()))
+    assert run("ship").exit_code == 1
+    result = run("ship", "--retry-dead")
+    assert result.exit_code == 1
+    assert "costmeter: 1 dead letters put back" in result.stderr
+    assert "costmeter: 1 records set aside in dead/" in result.stderr
+
+
+def test_what_is_asked_for_while_another_process_ships_is_left_to_it(project, spool, run):
+    """The request lies in the spool, and it is said who heeds it."""
+    spool({"nonsense": True})
+    run("ship")
+    lock = ShipLock(project / ".costmeter/spool")
+    assert lock.acquire()
+    try:
+        result = run("ship", "--wait", "0", "--retry-dead")
+    finally:
+        lock.release()
+    assert result.exit_code == 0
+    assert result.stderr.endswith("; it heeds what was asked for\n")
+    assert "1 dead letters put back" in run("ship").stderr

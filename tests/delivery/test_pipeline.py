@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import sqlite3
 import threading
 from contextlib import closing
@@ -189,3 +190,19 @@ def test_threads_that_append_first_at_once_start_one_shipper(make_pipeline, rate
     until(lambda: pipeline.made)
     workers = [thread for thread in threading.enumerate() if thread.name == "costmeter"]
     assert (len(pipeline.made), len(workers)) == (1, 1)
+
+
+@pytest.mark.parametrize("is_job", [True, False])
+def test_spool_directory_removed_under_a_process_is_made_anew(make_pipeline, rates, directory, until, is_job):
+    """Off the loop, by itself: what the open segment held is delivered, and so is what comes after."""
+    sink = MemorySink()
+    pipeline = make_pipeline(sink, is_job=is_job, slice_every=0.02)
+    lock = ShipLock(directory)
+    assert lock.acquire()
+    ids = [pipeline.append(rates.body())]
+    shutil.rmtree(directory)
+    ids.append(pipeline.append(rates.body()))
+    until(lambda: {charge.record_id for charge in sink.charges} == set(ids))
+    ids.append(pipeline.append(rates.body()))
+    until(lambda: {charge.record_id for charge in sink.charges} == set(ids))
+    lock.release()

@@ -3,9 +3,12 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import stat
 import threading
+
+import pytest
 
 from livekit_costmeter.delivery import Cursor, inspect, list_segments
 from livekit_costmeter.delivery.backlog import is_alive, segment_path
@@ -262,3 +265,45 @@ def test_append_survives_a_kill(launch, directory, payloads):
     found = ids(payloads())
     assert len(found) == len(set(found))
     assert set(reported) <= set(found)
+
+
+def test_removed_directory_is_made_anew_with_what_was_in_it(make_spool, rates, directory, payloads):
+    """A living writer whose directory is removed writes its records again, under their ids, and goes on there."""
+    spool = make_spool()
+    ids = [spool.append(rates.body()) for _ in range(3)]
+    spool.look_after()
+    assert len(spool.segments) == 1
+    shutil.rmtree(directory)
+    ids.append(spool.append(rates.body()))
+    spool.look_after()
+    ids.append(spool.append(rates.body()))
+    spool.look_after()
+    found = [json.loads(payload) for payload in payloads()]
+    assert [record["id"] for record in found if "id" in record] == ids
+    assert set(spool.segments[1:]) == set(list_segments(directory))
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_moved_directory_counts_as_removed(make_spool, rates, directory, payloads):
+    """What lies elsewhere now is found by no shipper."""
+    spool = make_spool()
+    identity = spool.append(rates.body())
+    directory.rename(directory.with_name("moved"))
+    spool.look_after()
+    assert [json.loads(payload)["id"] for payload in payloads() if b'"id"' in payload] == [identity]
+
+
+def test_records_of_a_removed_directory_wait_for_the_disk(make_spool, rates, directory, payloads, caplog):
+    """Where the directory cannot be made, the next look tries again, and the process still reads its own records."""
+    spool = make_spool()
+    cursor, _ = spool.read_own(Cursor())
+    identity = spool.append(rates.body())
+    shutil.rmtree(directory)
+    directory.write_text("a file")
+    with pytest.raises(OSError, match=str(directory)):
+        spool.look_after()
+    assert [json.loads(line)["id"] for line in spool.read_own(cursor)[1]] == [identity]
+    directory.unlink()
+    spool.look_after()
+    assert [json.loads(payload)["id"] for payload in payloads() if b'"id"' in payload] == [identity]
+    assert "was removed" in caplog.text
