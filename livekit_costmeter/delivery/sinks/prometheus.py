@@ -41,6 +41,7 @@ from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from livekit_costmeter.delivery.sinks import RetryableError, SinkError
+from livekit_costmeter.delivery.sinks.prometheus_status import DeliveryStatus
 from livekit_costmeter.delivery.sinks.series import DIMENSIONS, LABELS, Label, Sample, Series
 from livekit_costmeter.records import Charge
 
@@ -64,12 +65,14 @@ class PrometheusSink:
         `labels` are some of component, provider, model, owner and account, no others: what is different in each call
         (session, room, participant) would make a series of each call. Over `max_series`, values become `other`,
         beginning with the last label; the counters together have at most `max_series` times the units and currencies
-        in use.
+        in use. `path` is a spool directory whose delivery is shown too (see `prometheus_status`); not with several
+        processes, whose endpoint knows files only.
         """
 
         model_config = ConfigDict(extra="forbid")
         labels: tuple[Label, ...] = LABELS
         max_series: int = Field(default=1_000, ge=2, le=100_000)
+        path: Path | None = None
 
         @field_validator("labels")
         @classmethod
@@ -131,6 +134,8 @@ class PrometheusSink:
             if exposed is None:
                 exposed = _EXPOSED[self._registry] = _Exposed(self._options)
                 self._registry.register(exposed)
+                if self._options.path is not None:
+                    self._registry.register(DeliveryStatus(self._options.path))
         if (exposed.series.labels, exposed.series.max_series) != (self._options.labels, self._options.max_series):
             raise SinkError("another prometheus sink of this process has other labels or another max_series")
         exposed.belong_to(self._process_id())
