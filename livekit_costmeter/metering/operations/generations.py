@@ -126,9 +126,9 @@ class GenerationMeter:
             # Older releases leave some units out of their metrics.
             fields["quantities"] = fields["operation_total"] = quantities
             fields["basis"] = dict.fromkeys(quantities, "reported")
-        if "reasoning_tokens" in fields["quantities"]:
-            self._reasoning.add(self._identity(component)[1])
         provider, model = self._identity(component)
+        if "reasoning_tokens" in fields["quantities"]:
+            self._reasoning.add(model)
         has_prompt = generation.bytes and generation.stream is not None
         if has_prompt and self._calibration.is_wanted(provider, model):
             prompt = text_of_prompt(*internals.prompt_of(generation.stream))
