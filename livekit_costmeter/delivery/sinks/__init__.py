@@ -16,8 +16,8 @@ Anything else that a sink raises counts as retryable and is logged. A sink packa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from typing import Any, Protocol, runtime_checkable
 
 from livekit_costmeter.records import Charge
@@ -77,10 +77,20 @@ def find_sink(type_name: str) -> Any:
     Raises:
         UnknownSink: No such type (names those there are), or its client library is not installed.
     """
-    known = {point.name: point for point in entry_points(group=GROUP)}
+    known = {point.name: point for point in _own_entry_points()}
+    if type_name not in known:
+        # Looked at second: it reads the metadata of everything that is installed, and a worker's start pays for it.
+        known |= {point.name: point for point in entry_points(group=GROUP)}
     if type_name not in known:
         raise UnknownSink(f"unknown sink type {type_name!r} (allowed: {', '.join(sorted(known))})")
     return _load(known[type_name])
+
+
+def _own_entry_points() -> Iterable[EntryPoint]:
+    try:
+        return distribution("livekit-costmeter").entry_points.select(group=GROUP)
+    except PackageNotFoundError:
+        return ()  # run from a checkout that is not installed
 
 
 def _load(point: EntryPoint) -> Any:
