@@ -18,12 +18,13 @@ ALLOWED = {
     "records": set(),
     "log": set(),
     "pricing": {"records", "log"},
+    "billing": {"records", "log", "pricing"},
     "metering": {"records", "log"},
     "delivery": {"records", "log"},
     "reporting": {"records", "log"},
     "testing": {"records", "log", "delivery"},
-    "config": {"records", "log", "pricing", "metering", "delivery", "reporting"},
-    "cli": {"records", "log", "pricing", "metering", "delivery", "reporting", "config", "testing"},
+    "config": {"records", "log", "pricing", "billing", "metering", "delivery", "reporting"},
+    "cli": {"records", "log", "pricing", "billing", "metering", "delivery", "reporting", "config", "testing"},
 }
 PROVIDER_LIBRARIES = {"livekit"}
 MAY_IMPORT_LIVEKIT = {"metering", "testing", "cli"}

@@ -26,18 +26,17 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 @config_option
 @click.option("--strict", is_flag=True, help="Exit with 1 if a unit could not be priced.")
 def rate(file: str | None, config_path: str | None, strict: bool) -> None:
-    """Price usage records.
+    """Price usage records, and apply the account's plan.
 
     Reads UsageRecords as JSON lines from FILE or standard input, prints one charge per line.
     """
-    from livekit_costmeter.config.prices import build_book
-    from livekit_costmeter.pricing import rate as rate_record
+    from livekit_costmeter.config.prices import load_rate
 
-    book = build_book(load(config_path))
+    rate_record = load_rate(load(config_path))
     lines = unpriced = 0
     out = sys.stdout.buffer
     for record in _records(file):
-        for charge in rate_record(record, book):
+        for charge in rate_record(record):
             lines += 1
             unpriced += charge.cost is None
             out.write(charge_json(charge) + b"\n")

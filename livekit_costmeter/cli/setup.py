@@ -75,8 +75,26 @@ def _configuration(config: Config) -> list[Finding]:
     return [
         ("configuration", True, config.origin),
         ("rate cards", True, ", ".join(card.name for card in cards) or "none"),
+        ("plan", True, _plans(config)),
         ("fingerprints", True, secret),
     ]
+
+
+def _plans(config: Config) -> str:
+    if config.settings.billing is None:
+        return "none; what the platform's keys paid is billed at cost"
+    from livekit_costmeter.config.plans import build_billing
+
+    billing = build_billing(config)
+    if billing is None:
+        return "none"
+    default = billing.plans.get(billing.default)
+    texts = ["none by default" if default is None else f"{default.name} ({default.currency})"]
+    for account, terms in billing.accounts.items():
+        plan = billing.plan_of(account)
+        named = "none" if plan is None else f"{plan.name} ({plan.currency})"
+        texts.append(f"{account}: {named}{', priority' if terms.priority else ''}")
+    return "; ".join(texts)
 
 
 def _spool(config: Config) -> list[Finding]:

@@ -94,6 +94,7 @@ def _meter(config: Config) -> CostMeter:
         rules=_context_rules(config),
         privacy=Privacy(config.settings.privacy.phone_numbers, secret=secret),
         rate=build_rate(config),
+        telephony=_telephony(config),
         calibration=build_calibration(config),
     )
     if config.settings.taps == "listeners":
@@ -116,6 +117,12 @@ def _key_ring(config: Config, secret: Callable[[], bytes]) -> Any:
 
     rules = [KeyRule(key.owner, key.fingerprint, key.env, key.provider, key.account) for key in config.settings.keys]
     return KeyRing(rules, secret=secret)
+
+
+def _telephony(config: Config) -> list[Any]:
+    from livekit_costmeter.metering import TelephonyRule
+
+    return [TelephonyRule(**entry.model_dump()) for entry in config.settings.telephony]
 
 
 def _context_rules(config: Config) -> Any:

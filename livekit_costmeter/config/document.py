@@ -165,7 +165,8 @@ class _Reader:
         for key_node, value_node in node.value:
             if key_node.id != "scalar":
                 raise self._refuse(key_node, at, "a key must be plain text")
-            key = str(self._scalar(loader, key_node, at))
+            # As written: YAML takes `on` and `no` for truth values, and they are keys here.
+            key = key_node.value
             place = (*at, key)
             if key in result:
                 raise self._refuse(key_node, place, "stands here twice")

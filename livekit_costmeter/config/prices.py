@@ -1,8 +1,8 @@
 """
-From a `Config` to prices: rate cards, the price book, and the function that rates a record.
+From a `Config` to prices: rate cards, the price book, and the function that rates a record and applies its plan.
 
 Invariant: nothing is loaded before the first look-up; a mistake in a rate card is reported in its own file, one in a
-billing policy in the configuration.
+billing policy in the configuration. Every command and the shipper rate by the same function.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from livekit_costmeter.config import Config
 
 if TYPE_CHECKING:
+    from livekit_costmeter.billing.bill import Billing
     from livekit_costmeter.pricing import PriceBook
     from livekit_costmeter.pricing.policies import PolicyModel
     from livekit_costmeter.records import Charge, UsageRecord
@@ -22,11 +23,12 @@ Rate = Callable[["UsageRecord"], "Sequence[Charge]"]
 
 
 def check_prices(config: Config) -> None:
-    """Refuse rate cards and policies that cannot be used, and catalogs that nobody provides."""
+    """Refuse rate cards, policies and plans that cannot be used, and catalogs that nobody provides."""
     if config.settings.pricing.rate_cards:
         rate_cards(config)
     policies(config)
     _check_catalogs(config)
+    _billing(config)
 
 
 def _check_catalogs(config: Config) -> None:
@@ -93,14 +95,26 @@ def build_book(config: Config) -> PriceBook:
     )
 
 
+def load_rate(config: Config, book: PriceBook | None = None) -> Rate:
+    """Read rate cards and plans, and return the pricing function; catalogs are loaded on the first look-up.
+
+    Raises:
+        ConfigError: The first mistake in any of them.
+    """
+    from livekit_costmeter.pricing import rate as rate_record
+
+    prices, billing = book or build_book(config), _billing(config)
+    if billing is None:
+        return lambda record: rate_record(record, prices)
+    return lambda record: billing.bill(record, rate_record(record, prices))
+
+
 def build_rate(config: Config) -> Rate:
-    """Return the pricing function; prices are loaded when it is first called."""
-    book = cache(lambda: build_book(config))
+    """Return the pricing function; everything is loaded when it is first called."""
+    loaded = cache(lambda: load_rate(config))
 
     def rate(record: UsageRecord) -> Sequence[Charge]:
-        from livekit_costmeter.pricing import rate as rate_record
-
-        return rate_record(record, book())
+        return loaded()(record)
 
     return rate
 
@@ -110,18 +124,24 @@ def build_patient_rate(config: Config) -> Rate:
     from livekit_costmeter.delivery.rating import PricesUnavailable
 
     @cache
-    def book() -> PriceBook:
-        prices = build_book(config)
-        prices.catalogs  # noqa: B018 - imports them
-        return prices
+    def loaded() -> Rate:
+        book = build_book(config)
+        book.catalogs  # noqa: B018 - imports them
+        return load_rate(config, book)
 
     def rate(record: UsageRecord) -> Sequence[Charge]:
-        from livekit_costmeter.pricing import rate as rate_record
-
         try:
-            prices = book()
+            ready = loaded()
         except Exception as error:
             raise PricesUnavailable(str(error)) from error
-        return rate_record(record, prices)
+        return ready(record)
 
     return rate
+
+
+def _billing(config: Config) -> Billing | None:
+    if config.settings.billing is None:
+        return None
+    from livekit_costmeter.config.plans import build_billing
+
+    return build_billing(config)

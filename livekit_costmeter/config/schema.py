@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from livekit_costmeter.records import parse_size
+from livekit_costmeter.records import UNKNOWN, parse_size
 
 _TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _ROOTS = ("job.metadata.", "room.name", "room.metadata.", "participant.attributes.", "agent.name")
@@ -76,12 +76,49 @@ class Key(_Section):
         return self
 
 
+class Telephony(_Section):
+    """Whose number a call leg is on: the first entry that fits trunk, number (both globs) and direction decides.
+
+    `number` is our own number, never the caller's.
+    """
+
+    trunk: Text = "*"
+    number: Text = "*"
+    direction: Literal["inbound", "outbound"] | None = None
+    provider: Text | None = None
+    owner: Text = UNKNOWN
+    number_type: Text | None = None
+    account: Text | None = None
+
+
 class Pricing(_Section):
     """Where prices come from, first hit wins: rate cards, then the package's overrides, then catalogs."""
 
     rate_cards: list[Path] = []
     catalogs: list[Text] = ["genai-prices", "voice-prices"]
     livekit_plan: Literal["build", "ship", "scale"] = "ship"
+
+
+class AccountTerms(_Section):
+    """What is agreed with one account."""
+
+    plan: Text | None = None
+    priority: bool | None = None
+
+
+def _terms(value: Any) -> Any:
+    return {"plan": value} if isinstance(value, str) else value
+
+
+class BillingSettings(_Section):
+    """What accounts are charged: plan files, and who is on which plan."""
+
+    plans: Annotated[list[Text], Field(min_length=1)]
+    default: Text | None = None
+    accounts: dict[str, Annotated[AccountTerms, BeforeValidator(_terms)]] = {}
+    priority: bool = False
+    # Rows of `billing.schema`, which reads them: an agent does not pay for it.
+    exchange_rates: list[dict[str, Any]] = []
 
 
 class PrivacySettings(_Section):
@@ -106,9 +143,11 @@ class Settings(_Section):
     labels: dict[str, str] = {}
     attribution: Attribution = Attribution()
     keys: list[Key] = []
+    telephony: list[Telephony] = []
     pricing: Pricing = Pricing()
     # Rows of `pricing.policies`, which reads them: an agent without any does not pay for their schema.
     policies: list[dict[str, Any]] = []
+    billing: BillingSettings | None = None
     privacy: PrivacySettings = PrivacySettings()
     taps: Literal["streams", "listeners"] = "streams"
     spool: SpoolSettings = SpoolSettings()

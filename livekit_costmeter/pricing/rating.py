@@ -3,7 +3,8 @@ Rating: a usage record becomes one charge line per unit.
 
 Invariant: pure. The same record and book give the same lines; each line's cost is billable quantity x price, rounded
 once, and is `None`, never zero, where the price is not known. The billable quantities of an operation's records add up
-to what its provider's policy makes of the total; one that was never closed stays as measured and says `open=1`.
+to what its provider's policy makes of the total; one that was never closed stays as measured and says `open=1`. A
+record of no operation is a whole one.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def _charge(record: UsageRecord, line: int, step: Step, offers: Offers, billed_b
     identity = offers.identity
     quantity = record.quantities.get(step.unit, _ZERO)
     priced = _price(record, step, quantity, offers.policy)
-    billed_cost = _billed_cost(priced.cost, record.key_owner, billed_by)
+    billed_cost = billed_at_cost(priced.cost, record.key_owner, billed_by)
     return make_charge(
         record_id=record.id,
         line=line,
@@ -173,7 +174,8 @@ def _billable(record: UsageRecord, step: Step, quantity: Decimal, policy: Policy
     if not free and not policy.counts(step.unit):
         return quantity, step.source
     total = (record.operation_total or {}).get(step.unit)
-    if total is None and not free:
+    whole = record.operation_id is None and record.operation_total is None
+    if total is None and not free and not whole:
         # Not the operation's last record, or one that never had a last record: the policy cannot be applied.
         return quantity, with_flags(step.source, ("policy", policy.tag), ("open", "1"))
     billable = policy.closing(step.unit, quantity, quantity if total is None else total, record.outcome)
@@ -199,7 +201,8 @@ def _billed_by(owner: str, provider: str, configured: Mapping[str, BilledBy]) ->
     return "platform" if owner == PLATFORM else "provider"
 
 
-def _billed_cost(cost: Decimal | None, owner: str, billed_by: BilledBy) -> Decimal | None:
+def billed_at_cost(cost: Decimal | None, owner: str, billed_by: BilledBy) -> Decimal | None:
+    """Return what an account is billed where there is no plan: the cost of the platform's keys, 0 for its own."""
     if owner == UNKNOWN or billed_by == "unknown":
         return None
     return cost if owner == PLATFORM or billed_by == "platform" else _ZERO

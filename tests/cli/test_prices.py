@@ -147,7 +147,8 @@ def test_a_users_policy_changes_what_rate_prints(run, project, usage):
         "quantities": {"audio_seconds": "2.2"},
     }
     closed = usage(**fields, operation_total={"audio_seconds": "2.2"})
-    lines = [json.loads(line) for line in run("rate", input=closed + usage(**fields)).stdout.splitlines()]
+    killed = usage(**fields, operation_id="killed")
+    lines = [json.loads(line) for line in run("rate", input=closed + killed).stdout.splitlines()]
     assert [line["billable_quantity"] for line in lines] == ["3", "2.2"]
     assert [line["pricing_source"].partition("?")[2] for line in lines] == [
         "policy=ours@base",

@@ -41,7 +41,7 @@ def test_check_says_what_is_used(project, run):
     result = run("check")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = {line[5:].split("  ")[0]: line for line in result.stdout.splitlines()}
-    assert list(lines)[:4] == ["configuration", "rate cards", "fingerprints", "spool"]
+    assert list(lines)[:5] == ["configuration", "rate cards", "plan", "fingerprints", "spool"]
     assert str(project / "costmeter.yaml") in lines["configuration"]
     assert lines["rate cards"].endswith("card")
     assert "0 records wait" in lines["spool"]

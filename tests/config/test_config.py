@@ -58,7 +58,7 @@ def test_variables_expand_and_their_values_stay_out_of_sight(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("projct: x\n", ":1: projct: unknown key (allowed: account, attribution, keys, labels, policies, pricing"),
+        ("projct: x\n", ":1: projct: unknown key (allowed: account, attribution, billing, keys, labels, policies"),
         ("a: [\n", ": not YAML: "),
         ("- a\n", ":1: expected a mapping of keys"),
         ("project: a\nproject: b\n", ":2: project: stands here twice"),

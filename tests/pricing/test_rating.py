@@ -151,12 +151,20 @@ def test_groq_bills_ten_seconds_at_least(record, seconds, billable, shipped):
 
 def test_a_minimum_is_applied_once_per_operation(record, shipped):
     """Increments bill what they measured; the last one bills what is missing to the operation's minimum."""
-    first = record("stt", "groq", "whisper-large-v3", audio_seconds=3)
-    last = record("stt", "groq", "whisper-large-v3", audio_seconds=1, operation_total={"audio_seconds": Decimal(4)})
+    total = {"audio_seconds": Decimal(4)}
+    first = record("stt", "groq", "whisper-large-v3", audio_seconds=3, operation_id="op")
+    last = record("stt", "groq", "whisper-large-v3", audio_seconds=1, operation_id="op", operation_total=total)
     charges = [*rate(first, shipped), *rate(last, shipped)]
     assert [charge.billable_quantity for charge in charges] == [3, 7]
     assert charges[0].pricing_source.endswith("?policy=groq-whisper@2026-11-20&open=1")
     assert charges[1].pricing_source.endswith("?policy=groq-whisper@2026-11-20")
+
+
+def test_a_record_of_no_operation_is_a_whole_one(record, shipped):
+    """What somebody feeds to `rate` by hand is rounded as an operation of its own, and nothing is open."""
+    (charge,) = rate(record("stt", "groq", "whisper-large-v3", audio_seconds=3), shipped)
+    assert charge.billable_quantity == 10
+    assert charge.pricing_source.endswith("?policy=groq-whisper@2026-11-20")
 
 
 @pytest.mark.parametrize(
