@@ -10,6 +10,7 @@ from livekit_costmeter.metering.context import ContextRules
 from livekit_costmeter.metering.hooks.plugin import register_plugin
 from livekit_costmeter.metering.hooks.taps import Taps
 from livekit_costmeter.metering.meter import CostMeter
+from livekit_costmeter.metering.operations.legs import TelephonyRule
 from livekit_costmeter.metering.privacy import Privacy
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "KeyRule",
     "Privacy",
     "Taps",
+    "TelephonyRule",
     "deployment_secret",
     "fingerprint",
     "mark_owner",

@@ -2,7 +2,7 @@
 Metering without patches (`taps: listeners`): public listeners on the components of the sessions that are attached.
 
 Invariant: nothing of LiveKit is changed, and what no event says is not known: interrupted work, the last seconds of
-speech recognition, components outside an attached session.
+speech recognition, components outside an attached session, what users type.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ Usage = Callable[[Any, Any], None]
 class Listeners:
     """Listens to every component of the sessions it follows, each once."""
 
-    def __init__(self, usage: Usage, usage_of_session: Usage) -> None:
+    def __init__(self, usage: Usage, usage_of_session: Usage, follow_call: Callable[[Any], None]) -> None:
         self._usage = usage
         self._usage_of_session = usage_of_session
+        self._follow_call = follow_call
         self._heard: WeakSet[Any] = WeakSet()
 
     def follow(self, session: Any, scope: Any) -> None:
@@ -34,6 +35,7 @@ class Listeners:
         self._listen(session, scope)
 
     def _listen(self, session: Any, scope: Any) -> None:
+        self._follow_call(session)
         for component, usage in self._components(session):
             if component not in self._heard:
                 self._heard.add(component)

@@ -7,9 +7,10 @@ kind. A record is on disk when the tap returns.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -23,6 +24,7 @@ from livekit_costmeter.metering.hooks.marks import probing
 from livekit_costmeter.metering.hooks.taps import Taps
 from livekit_costmeter.metering.identities import Identify, Identities
 from livekit_costmeter.metering.listeners import Listeners
+from livekit_costmeter.metering.operations.calls import CallMeter
 from livekit_costmeter.metering.operations.generations import GenerationMeter
 from livekit_costmeter.metering.operations.realtime import RealtimeMeter
 from livekit_costmeter.metering.operations.recognition import RecognitionMeter
@@ -33,6 +35,7 @@ from livekit_costmeter.records import usage_json
 
 if TYPE_CHECKING:
     from livekit_costmeter.metering.audit import Auditor
+    from livekit_costmeter.metering.operations.legs import TelephonyRule
     from livekit_costmeter.metering.summary import Delivery, Summary, Totals
     from livekit_costmeter.records import UsageRecord
 
@@ -51,6 +54,7 @@ class CostMeter:
         rules: ContextRules,
         privacy: Privacy,
         rate: Callable[[UsageRecord], Any],
+        telephony: Iterable[TelephonyRule] = (),
         calibration: Calibration | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -64,6 +68,7 @@ class CostMeter:
             *self._outlets("realtime"), self.usage_of_session, calibration=learned, clock=clock
         )
         self.recognition = RecognitionMeter(*self._outlets("stt"), calibration=learned, clock=clock)
+        self.calls = CallMeter(self._deliver, self._guarded, identify, privacy=privacy, rules=telephony, clock=clock)
         self.emitting: set[int] = set()
         self._events = Events(self._append, self.generations, self.speech, self.recognition, self.realtime)
         self.taps = Taps(self)
@@ -85,7 +90,7 @@ class CostMeter:
 
     def listen(self) -> None:
         """Patch nothing: meter the sessions that are attached, as far as public events say."""
-        self._listeners = Listeners(self.usage, self.usage_of_session)
+        self._listeners = Listeners(self.usage, self.usage_of_session, self.session_started)
         self._events.counts_streams = False
 
     def attach(self, session: Any, *, account: str | None = None, labels: Mapping[str, str] | None = None) -> CostMeter:
@@ -118,6 +123,7 @@ class CostMeter:
         """Append what only memory knows, close the segment and flush; idempotent, and metering goes on after it."""
         self._guarded(self.recognition.flush)
         self._guarded(self.realtime.flush)
+        self._guarded(self.calls.flush)
         try:
             await self._delivery.settle()
         except Exception as error:
@@ -139,10 +145,7 @@ class CostMeter:
 
     def usage_of_session(self, session: Any, event: Any) -> None:
         """Record one metrics object of a realtime or duplex session."""
-        try:
-            self._events.read_of_session(session, event)
-        except Exception as error:
-            self.failed(error)
+        self._guarded(lambda: self._events.read_of_session(session, event))
 
     def session_starting(self, session: Any) -> Any:
         """Build the session's scope, and audit the session when it closes."""
@@ -152,9 +155,19 @@ class CostMeter:
             if session not in self._audited:  # LiveKit ignores a second start, and one that failed may be tried again
                 self._audited.add(session)
                 session.once("close", lambda *_: self._guarded(lambda: self._audit(session, scope, now)))
+            # Its room is known when the start first waits, and who is in the room may leave before the start is over.
+            asyncio.get_running_loop().call_soon(self.session_started, session)
             return scope
 
         return self._guarded(begin)
+
+    def session_started(self, session: Any) -> None:
+        """Follow the session's call, if it has a room or has started without one."""
+        self._guarded(lambda: self.calls.look(session, self._scopes.of_session(session)))
+
+    def user_input(self, session: Any, text: Any, speech: Any) -> None:
+        """Record a text message of the user."""
+        self.calls.typed(session, self._scopes.of_session(session), text, speech)
 
     def session_scope(self, session: Any) -> Any:
         """Find the session's scope."""
@@ -210,7 +223,10 @@ class CostMeter:
             fields["attributes"] = {**fields.get("attributes", {}), "language": language}  # several at once cost more
         identity = self._identities.identity(component, event, kind)
         # The larger half of a record is the same from event to event: it is encoded once and spliced in.
-        members, more = identity.members_with(scope.current(), scope.account_is_fixed), usage_json(fields)[1:]
+        self._deliver(identity.members_with(scope.current(), scope.account_is_fixed), fields)
+
+    def _deliver(self, members: bytes, fields: Fields) -> None:
+        more = usage_json(fields)[1:]
         record_id = self._delivery.append(members, more)
         if self._callbacks:
             self._publish(record_id, members + more)
@@ -250,9 +266,8 @@ class CostMeter:
         from livekit_costmeter.metering.audit import Auditor, audit_fields, livekit_usage
 
         self._audited.discard(session)
-        moments = {"at": self._clock(), "started_at": started_at}
-        fields = {**audit_fields(livekit_usage(session)), **scope.current(), **moments}
-        self._delivery.append(usage_json(fields)[1:])
+        fields = {**audit_fields(livekit_usage(session)), **scope.current()}
+        self._delivery.append(usage_json({**fields, "at": self._clock(), "started_at": started_at})[1:])
         if self._auditor is None:
             self._auditor = Auditor(self._summed())
         # Reading back takes its time, and this is the agent's loop.

@@ -22,6 +22,7 @@ _BARE = r"(?<![0-9a-fA-F]{4}-)(?:1\d{10}|[02-9]\d{9,14})"
 _EDGES = r"(?<![0-9A-Za-z]){}(?![0-9A-Za-z])"
 _NUMBER = re.compile(_EDGES.format(f"(?:{_INTERNATIONAL}|{_FORMATTED}|{_BARE})"))
 _ACCOUNT_NUMBER = re.compile(_EDGES.format(f"(?:{_INTERNATIONAL})"))
+_ANYTHING = re.compile(r"(?s).+")
 _KEPT_DIGITS = 2
 
 
@@ -42,6 +43,10 @@ class Privacy:
         """Mask international numbers only: accounts are often plain digits and must stay apart."""
         return text if self._mode == "full" else _ACCOUNT_NUMBER.sub(self._replace, text)
 
+    def phone_number(self, number: str) -> str:
+        """Mask what is known to be a phone number, however short or oddly written."""
+        return number if self._mode == "full" else _ANYTHING.sub(self._replace, number)
+
     def texts(self, texts: Mapping[str, object]) -> dict[str, str]:
         """Mask every value of a mapping; keys are the user's own words."""
         return {name: self.text(str(value)) or "" for name, value in texts.items()}
@@ -50,6 +55,7 @@ class Privacy:
         number = match.group()
         digits = re.sub(r"\D", "", number)
         if self._mode == "hash":
+            digits = digits or number  # a name that a SIP address has in place of a number
             with suppress(OSError):  # the disk refuses the secret: masked says less, and says it at once
                 return "tel_" + hmac.new(self._secret(), digits.encode(), hashlib.sha256).hexdigest()[:12]
         return ("+" if number.startswith("+") else "") + "*" * (len(digits) - _KEPT_DIGITS) + digits[-_KEPT_DIGITS:]

@@ -124,7 +124,7 @@ async def test_a_worker_ships_what_its_jobs_append(tmp_path, executor):
     rows = running.rows()
     assert_each_once(rows, noted)
     assert {row["room"] for row in rows} == {"short-one", "short-two"}
-    assert {row["component"] for row in rows} == {"llm", "stt", "tts"}
+    assert {row["component"] for row in rows} == {"call", "llm", "stt", "tts"}
     assert len({row["job_id"] for row in rows}) == len({row["session_id"] for row in rows}) == 2
     assert running.process.returncode == 0
     assert list_segments(tmp_path / ".costmeter/spool") == []

@@ -103,7 +103,7 @@ async def play(case: Case, kept: Kept, *, speed: float = COMPRESSED) -> Result:
     before, failed = len(kept.records), dict(kept.failures)
     async with staged(speed=speed) as stage:
         await case.play(stage)
-    # A record of component `call` is about the session and not about work: it holds LiveKit's own figures.
+    # Records of component `call` are about the session and not about work: its time, and LiveKit's own figures.
     records = tuple(record for record in kept.records[before:] if record["component"] != "call")
     entries = tuple(stage.ledger.entries)
     failures = {kind: count for kind, count in kept.failures.items() if count > failed.get(kind, 0)}

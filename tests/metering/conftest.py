@@ -37,11 +37,18 @@ class ListDelivery:
 
     @property
     def records(self) -> list[dict]:
-        """Usage, without the audit records at the end of sessions."""
+        """Usage of components, without calls and without the audit records at the end of sessions."""
         return [record for record in map(json.loads, self.bodies) if record["component"] != "call"]
 
     @property
+    def calls(self) -> list[dict]:
+        return [record for record in self._of_calls() if "livekit" not in record["attributes"]]
+
+    @property
     def audits(self) -> list[dict]:
+        return [record for record in self._of_calls() if "livekit" in record["attributes"]]
+
+    def _of_calls(self):
         return [record for record in map(json.loads, self.bodies) if record["component"] == "call"]
 
 

@@ -78,6 +78,14 @@ REPORTED = [
     ("api.sambanova.ai", "sambanova"),
     ("api.telnyx.com", "telnyx"),
     ("api.together.xyz", "together"),
+    ("Bandwidth", "bandwidth"),
+    ("Exotel", "exotel"),
+    ("Plivo", "plivo"),
+    ("SignalWire", "signalwire"),
+    ("Twilio", "twilio"),
+    ("Vobiz", "vobiz"),
+    ("Vonage", "vonage"),
+    ("webrtc", "webrtc"),
 ]
 
 

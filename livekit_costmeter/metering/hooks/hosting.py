@@ -1,5 +1,5 @@
 """
-Taps on what work belongs to: sessions, speeches, workers, realtime sessions, and recovery requests of adapters.
+Taps on what work belongs to: sessions and what users type in them, speeches, workers, realtime sessions, recovery.
 
 Invariant: LiveKit's own function runs with the same arguments, once, and its exceptions pass.
 """
@@ -57,9 +57,11 @@ def session_start(observer: Observer, original: Any) -> Any:
     async def start(self: Any, *args: Any, **kwargs: Any) -> Any:
         tokens = internals.enter_session(observer.session_starting(self))
         try:
-            return await original(self, *args, **kwargs)
+            result = await original(self, *args, **kwargs)
         finally:
             internals.leave_session(tokens)
+        observer.session_started(self)
+        return result
 
     return start
 
@@ -75,6 +77,18 @@ def session_call(observer: Observer, original: Any) -> Any:
             internals.leave_session(tokens)
 
     return call
+
+
+def session_text(observer: Observer, original: Any) -> Any:
+    """See what a user typed, once the session has accepted it; `run` comes by here too."""
+
+    def generate_reply(self: Any, *args: Any, **kwargs: Any) -> Any:
+        speech = original(self, *args, **kwargs)
+        if kwargs.get("input_modality", "text") == "text":
+            guard(observer, observer.user_input, self, kwargs.get("user_input"), speech)
+        return speech
+
+    return generate_reply
 
 
 def server_run(observer: Observer, original: Any) -> Any:

@@ -7,6 +7,7 @@ functions here return what stands for "not known".
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import functools
@@ -43,6 +44,7 @@ TAPS: tuple[tuple[str, str, str, str, str | None], ...] = (
     ("aiohttp", "ClientWebSocketResponse", "send_str", "wire", "characters sent over websockets"),
     ("livekit.agents", "AgentSession", "start", "session_start", "which session work belongs to"),
     ("livekit.agents", "AgentSession", "update_agent", "session_call", "which session an agent works for"),
+    ("livekit.agents", "AgentSession", "generate_reply", "session_text", "text messages of users"),
     ("livekit.agents", "AgentServer", "run", "server_run", "when a worker starts and stops"),
     ("livekit.agents.voice", "SpeechHandle", "_cancel", "speech_cancel", "replies discarded after they were complete"),
     ("livekit.agents.llm.fallback_adapter", "FallbackLLMStream", "_try_recovery", "probe", "recovery requests"),
@@ -66,8 +68,7 @@ _KEY_PATHS: tuple[Callable[[Any], Any], ...] = tuple(
     )
 )
 _path_of: dict[type, Callable[[Any], Any]] = {}
-"""Where plugins keep the key. Options come first: the gateway's client holds a token that changes with every request.
-Never `repr` what holds it."""
+"""Where plugins keep the key, options first: the gateway's client holds a token per request. Never `repr` a holder."""
 _scope: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_scope", default=None)
 _around: contextvars.ContextVar[Any] = contextvars.ContextVar("livekit_costmeter_around", default=None)
 
@@ -87,8 +88,7 @@ _base = functools.cache(find)
 
 def is_leaf(stream: Any, module: str, base: str) -> bool:
     """Tell a stream that asks a provider from one that forwards to such streams and silences its own monitor."""
-    inner = _base("livekit.agents.tts.tts", "_ChunkedStreamFromStream")
-    if inner is not None and isinstance(stream, inner):
+    if isinstance(stream, _base("livekit.agents.tts.tts", "_ChunkedStreamFromStream") or ()):
         return False
     return type(stream)._metrics_monitor_task is _base(module, base)._metrics_monitor_task
 
@@ -236,6 +236,23 @@ def linked_participant(session: Any) -> Any:
     return getattr(getattr(session, "_room_io", None), "linked_participant", None)
 
 
+def room_of(session: Any) -> Any:
+    """Return the room that a session talks in, or None; known as soon as its start first waits for something."""
+    return getattr(getattr(session, "_room_io", None), "_room", None)
+
+
+def has_started(session: Any) -> bool:
+    """Tell whether a session has started and is not closed."""
+    return bool(getattr(session, "_started", False))
+
+
+def was_spoken(session: Any, text: Any) -> bool:
+    """Tell what a user said, and an agent hands on (as when somebody does not stop), from what was typed."""
+    task = getattr(getattr(session, "_activity", None), "_user_turn_exceeded_atask", None)
+    is_cut_short = task is not None and task is asyncio.current_task()
+    return is_cut_short or getattr(text, "transcript_confidence", None) is not None
+
+
 def text_given(stream: Any) -> str:
     """Return all the text that a synthesis stream was given."""
     return str(getattr(stream, "_pushed_text", "") or getattr(stream, "_input_text", ""))
@@ -265,10 +282,8 @@ def language_of(component: Any) -> str:
 
 def component_of(stream: Any) -> Any:
     """Return the component that an operation belongs to."""
-    for name in ("_llm", "_stt", "_tts", "_realtime_model", "_duplex_model"):
-        if (component := getattr(stream, name, None)) is not None:
-            return component
-    return stream
+    names = ("_llm", "_stt", "_tts", "_realtime_model", "_duplex_model")
+    return next((part for name in names if (part := getattr(stream, name, None)) is not None), stream)
 
 
 def prompt_of(stream: Any) -> tuple[Iterable[Any], Iterable[Any]]:

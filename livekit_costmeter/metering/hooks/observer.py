@@ -51,6 +51,12 @@ class Observer(Protocol):
     def session_starting(self, session: Any) -> Any:
         """See a session before it starts; the value returned is its scope, seen again by `current_task`."""
 
+    def session_started(self, session: Any) -> None:
+        """See a session that may have a room, or has started without one; called more than once."""
+
+    def user_input(self, session: Any, text: Any, speech: Any) -> None:
+        """See what a reply answers: a text or chat message of the user, or anything else where it answers none."""
+
     def session_scope(self, session: Any) -> Any:
         """Return the scope of a session, as `session_starting` does."""
 

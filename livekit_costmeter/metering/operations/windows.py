@@ -35,6 +35,7 @@ class Window:
     window_at: float
     audio: float = 0.0
     has_tokens: bool = False
+    is_paused: bool = False
     timer: asyncio.TimerHandle | None = None
     sums: dict[str, int] = field(default_factory=dict)
 
@@ -50,6 +51,7 @@ class Windows:
         time_unit: str,
         context: Callable[[], contextvars.Context] = contextvars.copy_context,
         last_words: Callable[[Any, Window], dict[str, Any] | None] = lambda _stream, _window: None,
+        ends_aloud: bool = False,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         token: Callable[[], str] = lambda: secrets.token_hex(8),
@@ -57,6 +59,8 @@ class Windows:
         self._append = append
         self._prefix = prefix
         self._time_unit = time_unit
+        # Whether an end is recorded even if nothing was counted since the last increment.
+        self._spoken_unit = time_unit if ends_aloud else None
         self._context = context
         self._last_words = last_words
         self._clock = clock
@@ -65,8 +69,8 @@ class Windows:
         self._open: dict[int, Window] = {}
         self._closed: WeakSet[Any] = WeakSet()
 
-    def opened(self, stream: Any) -> None:
-        """Start to count a stream; its first window ends `WINDOW` seconds from now."""
+    def opened(self, stream: Any) -> str:
+        """Start to count a stream; its first window ends `WINDOW` seconds from now. Return its operation's id."""
         key = id(stream)
         if (known := self._open.get(key)) is not None:
             # A frame came first: it is the stream's own task that knows whose it is, and has a loop.
@@ -74,7 +78,7 @@ class Windows:
             if known.loop is None:
                 known.loop = _running_loop()
                 self._schedule(known)
-            return
+            return known.operation_id
         window = Window(
             # One that is closed before its task has run never says that it ended, and its id is given out again.
             ref(stream, lambda _: self._open.pop(key, None)),
@@ -87,6 +91,7 @@ class Windows:
         )
         self._open[key] = window
         self._schedule(window)
+        return window.operation_id
 
     def pushed(self, stream: Any, seconds: float) -> None:
         """Count audio; a frame may come before the stream's task has run, and after it has ended."""
@@ -97,6 +102,13 @@ class Windows:
             self.opened(stream)
             window = self._open[id(stream)]
         window.audio += seconds
+
+    def paused(self, stream: Any, is_paused: bool) -> None:
+        """Count no time of an open stream until it goes on; what was counted before is appended at once."""
+        window = self._open.get(id(stream))
+        if window is not None and window.is_paused != is_paused:
+            self._flush(window, last=False)
+            window.is_paused = is_paused
 
     def open_windows(self) -> Iterator[tuple[Any, Window]]:
         """Yield every open stream with its window."""
@@ -138,10 +150,12 @@ class Windows:
 
     def _flush(self, window: Window, *, last: bool, outcome: str = "completed") -> None:
         stream, now, wall = window.stream(), self._monotonic(), self._clock()
-        seconds = {"audio_seconds": window.audio, self._time_unit: now - window.window_from}
+        elapsed = 0.0 if window.is_paused else now - window.window_from
+        seconds = {"audio_seconds": window.audio, self._time_unit: elapsed}
         # In the microseconds that are written, so that increments add up to the total exactly.
         counts = {unit: round(amount * 1e6) for unit, amount in seconds.items()}
-        quantities = {unit: seconds_text(count / 1e6) for unit, count in counts.items() if count}
+        spoken = self._spoken_unit if last else None
+        quantities = {unit: seconds_text(count / 1e6) for unit, count in counts.items() if count or unit == spoken}
         for unit, count in counts.items():
             window.sums[unit] = window.sums.get(unit, 0) + count
         window.audio, window.window_from = 0.0, now
@@ -157,7 +171,9 @@ class Windows:
             "operation_id": window.operation_id,
         }
         if last:
-            fields["operation_total"] = {unit: seconds_text(n / 1e6) for unit, n in window.sums.items() if n}
+            fields["operation_total"] = {
+                unit: seconds_text(n / 1e6) for unit, n in window.sums.items() if n or unit == spoken
+            }
             if (words := self._last_words(stream, window)) is not None:
                 fields["attributes"] = words
         window.context.run(self._append, stream, fields)

@@ -219,3 +219,44 @@ def test_last_words_are_said_with_the_last_increment_alone(clock, written):
     clock.now += 1
     windows.closed(stream)
     assert written == [None, None, {"heard": 1_000_000}]
+
+
+def test_a_pause_is_not_counted(windows, written, clock):
+    """What was counted is appended as the pause begins; ticks in between append nothing."""
+    stream = Stream()
+    windows.opened(stream)
+    clock.now += 3
+    for _ in range(2):
+        windows.paused(stream, True)
+        clock.now += 50
+        windows.flush()
+    windows.paused(stream, False)
+    clock.now += 2
+    windows.closed(stream)
+    windows.paused(stream, True)
+    assert [fields["quantities"] for _, _, fields in written] == [
+        {"connection_seconds": "3"},
+        {"connection_seconds": "2"},
+    ]
+    assert written[-1][2]["operation_total"] == {"connection_seconds": "5"}
+
+
+@pytest.mark.parametrize("aloud", [True, False])
+def test_an_end_right_after_an_increment_is_said_where_it_matters(written, clock, aloud):
+    """The last increment may be of nothing: it still closes the operation, if ends are to be said aloud."""
+    windows = Windows(
+        lambda _stream, fields: written.append(fields),
+        prefix="call",
+        time_unit="call_seconds",
+        ends_aloud=aloud,
+        clock=clock,
+        monotonic=clock,
+    )
+    stream = Stream()
+    operation = windows.opened(stream)
+    assert windows.opened(stream) == operation
+    clock.now += 3
+    windows.flush()
+    windows.closed(stream)
+    last = {"quantities": {"call_seconds": "0"}, "operation_total": {"call_seconds": "3"}}
+    assert [{name: fields.get(name) for name in last} for fields in written[1:]] == [last] * aloud
