@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from livekit_costmeter.delivery.backlog import Pending, SegmentReport, inspect, list_segments, pending
+    from livekit_costmeter.delivery.files.booking import Booked, book
     from livekit_costmeter.delivery.files.locks import ShipLock
     from livekit_costmeter.delivery.files.segment import Cursor, SpoolStats
     from livekit_costmeter.delivery.pipeline import Pipeline, Readback
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from livekit_costmeter.delivery.spool import Spool
 
 __all__ = [
+    "Booked",
     "Cursor",
     "Pending",
     "Pipeline",
@@ -40,6 +42,7 @@ __all__ = [
     "Shipper",
     "Spool",
     "SpoolStats",
+    "book",
     "inspect",
     "list_segments",
     "pending",
@@ -47,6 +50,7 @@ __all__ = [
 
 _HOMES = {
     "backlog": ("Pending", "SegmentReport", "inspect", "list_segments", "pending"),
+    "files.booking": ("Booked", "book"),
     "files.locks": ("ShipLock",),
     "files.segment": ("Cursor", "SpoolStats"),
     "pipeline": ("Pipeline", "Readback"),

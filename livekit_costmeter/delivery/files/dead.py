@@ -53,8 +53,13 @@ def count_letters(directory: Path) -> dict[str, int]:
     return counts
 
 
+def charges_line(fields: list[dict[str, Any]]) -> bytes:
+    """Return the line of a segment for charges that are not rated again, given as their JSON values."""
+    return _CHARGES + to_json(fields) + b"}"
+
+
 def returned_charges(payload: bytes) -> list[Charge] | None:
-    """Return the charges of a letter that was put back, `None` where a line is anything else."""
+    """Return the charges of a line that is not rated again, `None` where a line is anything else."""
     if not payload.startswith(_CHARGES):
         return None
     return [charge_from_fields(values) for values in from_json(payload)["charges"]]
@@ -165,5 +170,5 @@ def _letter(line: bytes) -> dict[str, Any]:
 
 def _payload(letter: dict[str, Any]) -> bytes:
     if "charges" in letter:
-        return _CHARGES + to_json(letter["charges"]) + b"}"
+        return charges_line(letter["charges"])
     return str(letter.get("usage", "")).replace("\n", " ").encode()
