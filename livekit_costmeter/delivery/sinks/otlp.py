@@ -10,9 +10,10 @@ text, because OTLP's numbers are floats), `costmeter.label.<name>`, and, where t
     gen_ai.usage.input_tokens, gen_ai.usage.output_tokens       on each row that is a part of it: their sum is the total
     gen_ai.usage.cache_read.input_tokens, gen_ai.usage.cache_creation.input_tokens, gen_ai.usage.reasoning.output_tokens
 
-Metrics are cumulative counters: `costmeter.cost` and `costmeter.cost_credit` (amounts below zero, without their sign)
-by `costmeter.currency`, `costmeter.tokens` and `costmeter.seconds` and `costmeter.quantity` (anything else) by
-`costmeter.unit`, `costmeter.records`; under the chosen labels and no more combinations of them than `max_series`.
+Metrics are cumulative counters: `costmeter.cost` (what providers charge) and `costmeter.billed` (what goes on bills; of
+both, `.._credit` has the amounts below zero, without their sign) by `costmeter.currency`, `costmeter.tokens` and
+`costmeter.seconds` and `costmeter.quantity` (anything else) by `costmeter.unit`, `costmeter.records`; under the chosen
+labels and no more combinations of them than `max_series`.
 
 Invariant: returning from `write` means that the collector answered that it has the log records and the totals with
 them. `costmeter.record_id` and `costmeter.line` are the key by which a repeat is told. In the metrics a row is counted

@@ -32,7 +32,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.version import __version__ as sdk_version
 
 from livekit_costmeter.delivery.sinks.otlp_wire import Outcome, Wire, Witness
-from livekit_costmeter.delivery.sinks.series import Sample, Series
+from livekit_costmeter.delivery.sinks.series import DIMENSIONS, Sample, Series
 from livekit_costmeter.records import Charge, charge_fields, charge_json
 
 SCOPE = "livekit_costmeter"
@@ -65,7 +65,9 @@ _LABELS = {
 }
 _COUNTERS = {
     "costmeter.cost": ("", "What the providers charge"),
-    "costmeter.cost_credit": ("", "Credits and corrections below zero, without their sign"),
+    "costmeter.cost_credit": ("", "Corrections below zero of what providers charge, without their sign"),
+    "costmeter.billed": ("", "What goes on the accounts' bills"),
+    "costmeter.billed_credit": ("", "Corrections below zero of what goes on the accounts' bills, without their sign"),
     "costmeter.tokens": ("{token}", "Tokens"),
     "costmeter.seconds": ("s", "Seconds of audio, connections, sessions and calls"),
     "costmeter.quantity": ("", "What is measured otherwise: characters, requests, messages"),
@@ -76,7 +78,7 @@ _SDK = {
     "telemetry.sdk.name": "opentelemetry",
     "telemetry.sdk.version": sdk_version,
 }
-_DIMENSIONS = {"cost": "costmeter.currency", "cost_credit": "costmeter.currency", "quantity": "costmeter.unit"}
+_DIMENSIONS = {measure: f"costmeter.{name}" for measure, name in DIMENSIONS.items() if name}
 
 
 def _resource(attributes: Mapping[str, str]) -> Resource:

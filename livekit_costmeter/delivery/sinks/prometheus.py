@@ -2,7 +2,8 @@
 The Prometheus sink: counters beside those of the worker, on the worker's own endpoint.
 
     costmeter_cost_total{currency, <labels>}          what the providers charge
-    costmeter_cost_credit_total{currency, <labels>}   credits and corrections below zero, without their sign
+    costmeter_cost_credit_total{currency, <labels>}   corrections below zero, without their sign
+    costmeter_billed_total{currency, <labels>}        what goes on the accounts' bills, and likewise billed_credit
     costmeter_quantity_total{unit, <labels>}          what was measured
     costmeter_records_total{<labels>}
 
@@ -47,7 +48,9 @@ from livekit_costmeter.records import Charge
 
 _HELP = {
     "cost": "What the providers charge, by currency",
-    "cost_credit": "Credits and corrections below zero, without their sign, by currency",
+    "cost_credit": "Corrections below zero of what providers charge, without their sign, by currency",
+    "billed": "What goes on the accounts' bills, by currency",
+    "billed_credit": "Corrections below zero of what goes on the accounts' bills, without their sign, by currency",
     "quantity": "What was measured, by unit",
     "records": "Records of usage and other charges",
 }

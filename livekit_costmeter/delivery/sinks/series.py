@@ -1,9 +1,10 @@
 """
 Running totals of charges under few labels, for the sinks that expose counters.
 
-Measures, each with one dimension of its own: `cost` and `cost_credit` by currency (amounts below zero are credits and
-corrections; a counter never goes down, so these are totalled apart, without their sign), `quantity` by unit (what was
-measured: usage alone) and `records`.
+Measures, each with one dimension of its own: `cost` (of usage and its corrections: what providers charge) and `billed`
+(with fees and taxes: what goes on the accounts' bills) by currency, `quantity` by unit (what was measured: usage alone)
+and `records`. A counter never goes down, so money below zero is totalled apart, without its sign, as `cost_credit` and
+`billed_credit`.
 
 Invariant: a (`record_id`, `line`) is counted once, as far back as the newest `_REMEMBERED` rows go, which is many times
 what is ever sent again; and there are never more than `max_series` combinations of label values. Sums are exact
@@ -22,10 +23,19 @@ from livekit_costmeter.records import Charge
 
 Label = Literal["component", "provider", "model", "owner", "account"]
 LABELS: tuple[Label, ...] = ("component", "provider", "model", "owner", "account")
-DIMENSIONS = {"cost": "currency", "cost_credit": "currency", "quantity": "unit", "records": ""}
+DIMENSIONS = {
+    "cost": "currency",
+    "cost_credit": "currency",
+    "billed": "currency",
+    "billed_credit": "currency",
+    "quantity": "unit",
+    "records": "",
+}
 """The measures, and what each is kept apart by; the costs of two currencies have no sum."""
 OTHER = "other"
 
+_COST_KINDS = frozenset({"usage", "correction"})
+_BILLED_KINDS = _COST_KINDS | {"fee", "tax"}
 _FIELDS = {"owner": "key_owner"}
 _REMEMBERED = 20_000
 _EXACT = Context(prec=60)
@@ -95,9 +105,14 @@ class Series:
             self._total("records", "", labels, Decimal(1))
         if charge.kind == "usage":
             self._total("quantity", charge.unit, labels, charge.quantity)
-        if charge.cost is not None:
-            measure = "cost" if charge.cost >= 0 else "cost_credit"
-            self._total(measure, charge.currency or "", labels, abs(charge.cost))
+        if charge.kind in _COST_KINDS:
+            self._money("cost", charge.cost, charge.currency, labels)
+        if charge.kind in _BILLED_KINDS:
+            self._money("billed", charge.billed_cost, charge.billed_currency, labels)
+
+    def _money(self, measure: str, amount: Decimal | None, currency: str | None, labels: tuple[str, ...]) -> None:
+        if amount is not None:
+            self._total(measure if amount >= 0 else f"{measure}_credit", currency or "", labels, abs(amount))
 
     def _total(self, measure: str, dimension: str, labels: tuple[str, ...], value: Decimal) -> None:
         key = (measure, dimension, labels)

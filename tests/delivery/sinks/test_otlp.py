@@ -196,13 +196,13 @@ def test_log_record_has_the_names_of_the_conventions(receiver, make_sink, charge
 
 
 def test_counters_add_up(receiver, make_sink, charges):
-    """Cost, tokens, seconds and the rest are counters under the chosen labels; credits never lower a counter."""
+    """Cost, tokens, seconds and the rest are counters under the chosen labels; corrections never lower a counter."""
     one = dataclasses.replace(charges(1)[0], key_owner="acme", account="a1", provider="p", model="m", component="llm")
     rows = [
         dataclasses.replace(one, line=0, unit="input_tokens", quantity=Decimal(10), cost=Decimal("0.5")),
         dataclasses.replace(one, line=1, unit="audio_seconds", quantity=Decimal("1.5"), cost=None, currency=None),
         dataclasses.replace(one, line=2, unit="characters", quantity=Decimal(7), cost=Decimal("0.25")),
-        dataclasses.replace(one, line=3, kind="credit", cost=Decimal("-0.125")),
+        dataclasses.replace(one, line=3, kind="correction", cost=Decimal("-0.125")),
     ]
     make_sink(labels=["provider", "owner"]).write(rows)
     labels = {("gen_ai.provider.name", "p"), ("costmeter.key_owner", "acme")}

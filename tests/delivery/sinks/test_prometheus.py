@@ -74,18 +74,19 @@ def test_type_is_declared():
 
 
 def test_counters_say_what_was_charged(make_sink, registry, charges):
-    """Cost by currency, quantity by unit, credits apart, and records, under the labels that were asked for."""
-    one = dataclasses.replace(charges(1)[0], key_owner="platform")
+    """Money by currency, quantity by unit, corrections apart, and records, under the labels that were asked for."""
+    one = dataclasses.replace(charges(1)[0], key_owner="platform", billed_cost=Decimal("0.25"), billed_currency="EUR")
     rows = [
         dataclasses.replace(one, cost=Decimal("0.5"), quantity=Decimal(1200)),
         dataclasses.replace(one, line=1, unit="output_tokens", cost=Decimal("0.25"), quantity=Decimal(55)),
-        dataclasses.replace(one, line=2, kind="credit", cost=Decimal("-0.125")),
+        dataclasses.replace(one, line=2, kind="correction", cost=Decimal("-0.125"), billed_cost=None),
     ]
     make_sink(labels=["provider", "owner"]).write(rows)
     labels = (("owner", "platform"), ("provider", "openai"))
     assert scraped(registry) == {
         ("costmeter_cost_total", (("currency", "USD"), *labels)): 0.75,
         ("costmeter_cost_credit_total", (("currency", "USD"), *labels)): 0.125,
+        ("costmeter_billed_total", (("currency", "EUR"), *labels)): 0.5,
         ("costmeter_quantity_total", (*labels, ("unit", "input_tokens"))): 1200,
         ("costmeter_quantity_total", (*labels, ("unit", "output_tokens"))): 55,
         ("costmeter_records_total", labels): 1,

@@ -40,15 +40,26 @@ def test_row_is_counted_once(charge):
     assert set(totals(series, "cost").values()) == {charge.cost}
 
 
-def test_only_usage_has_quantities_and_credits_are_apart(charge):
-    """A credit is no measured quantity, and takes nothing off the cost; an unknown cost is no cost of 0."""
+def test_only_usage_has_quantities_and_corrections_below_zero_are_apart(charge):
+    """A correction is no measured quantity, and takes nothing off the cost; an unknown cost is no cost of 0."""
     series = Series((), 10)
-    series.add([dataclasses.replace(charge, line=1, kind="credit", cost=Decimal("-0.5"))])
-    series.add([dataclasses.replace(charge, line=2, cost=None, currency=None)])
-    assert totals(series, "cost") == {}
+    series.add([dataclasses.replace(charge, line=1, kind="correction", cost=Decimal("-0.5"), billed_cost=None)])
+    series.add([dataclasses.replace(charge, line=2, cost=None, currency=None, billed_cost=None)])
+    assert totals(series, "cost") == totals(series, "billed") == {}
     assert totals(series, "cost_credit") == {("USD",): Decimal("0.5")}
     assert totals(series, "quantity") == {("input_tokens",): charge.quantity}
     assert totals(series, "records") == {}
+
+
+def test_what_a_plan_charges_is_no_cost(charge):
+    """Fees and taxes go on the bill and cost the platform nothing; a balance that moves is neither."""
+    series = Series((), 10)
+    series.add([dataclasses.replace(charge, line=0, cost=Decimal(2), billed_cost=Decimal(3), billed_currency="EUR")])
+    for line, kind in enumerate(("fee", "tax", "credit", "purchase"), start=1):
+        money = {"cost": Decimal(5), "billed_cost": Decimal(5), "billed_currency": "EUR"}
+        series.add([dataclasses.replace(charge, line=line, kind=kind, **money)])
+    assert totals(series, "cost") == {("USD",): Decimal(2)}
+    assert totals(series, "billed") == {("EUR",): Decimal(13)}
 
 
 def test_overflow_hides_the_last_labels_first(charge):
