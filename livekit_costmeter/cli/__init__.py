@@ -25,12 +25,14 @@ _COMMANDS = {
     "check": "setup",
     "report": "ledger",
     "export": "ledger",
-    "tail": "ledger",
+    "tail": "tail",
     "rate": "rate",
     "prices": "prices",
+    "estimate": "estimate",
     "keys": "keys",
     "ship": "ship",
     "backfill": "backfill",
+    "reprice": "reprice",
 }
 _INTERRUPTED = 130
 _BUG = 70

@@ -1,5 +1,5 @@
 """
-What reading commands have in common: `--config --since --until --format --sink`, and how a ledger is found.
+What reading commands have in common: `--config --since --until --format --output --sink`, and how a ledger is found.
 
 Invariant: times are UTC, a bare date means its midnight, `--until` is exclusive. Reading opens no sink for writing and
 creates no file.
@@ -7,11 +7,15 @@ creates no file.
 
 from __future__ import annotations
 
+import os
+import secrets
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
@@ -19,6 +23,10 @@ from livekit_costmeter.config import ConfigError, load
 from livekit_costmeter.records import Charge, parse_instant
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class NoLedger(ConfigError):
+    """None of the configured sinks can be read back."""
 
 
 class Instant(click.ParamType[datetime]):
@@ -65,6 +73,19 @@ def _later_than_since(ctx: click.Context, _param: click.Parameter, until: dateti
     return until
 
 
+def dimensions_of(_ctx: click.Context, _param: click.Parameter, value: str) -> list[str]:
+    """Read a list of dimensions separated by commas; a callback of `--by`."""
+    from livekit_costmeter import reporting  # here, because most commands do without
+
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    try:
+        for name in names:
+            reporting.dimension(name)
+    except reporting.UnknownDimension as error:
+        raise click.BadParameter(str(error)) from None
+    return names
+
+
 def sink_option(command: _Command) -> _Command:
     """Add `--sink`."""
     return click.option("--sink", "sink_name", metavar="NAME", help="Read this sink; default: the first readable one.")(
@@ -75,6 +96,47 @@ def sink_option(command: _Command) -> _Command:
 def format_option(*formats: str) -> Callable[[_Command], _Command]:
     """Add `--format`; the first of the formats is the default."""
     return click.option("--format", "form", type=click.Choice(formats), default=formats[0], show_default=True)
+
+
+def output_option(command: _Command) -> _Command:
+    """Add `--output`."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, allow_dash=True),
+        metavar="FILE",
+        default="-",
+        help="Write here instead of stdout; replaced only when everything is written.",
+    )(command)
+
+
+@contextmanager
+def destination(output: str, *, binary: bool = False) -> Iterator[IO[Any]]:
+    """Open where `--output` points: `-` is stdout; a file is replaced only when everything is written.
+
+    Raises:
+        ConfigError: The directory does not exist.
+    """
+    if output == "-":
+        yield sys.stdout.buffer if binary else sys.stdout
+        return
+    path = Path(output).resolve()
+    kind, encoding = ("b", None) if binary else ("", "utf-8")
+    if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
+        with path.open(f"w{kind}", encoding=encoding) as stream:
+            yield stream
+        return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with draft.open(f"x{kind}", encoding=encoding) as stream:
+            yield stream
+        if path.exists():
+            draft.chmod(path.stat().st_mode)
+        os.replace(draft, path)  # noqa: PTH105 - what it does has a name of its own
+    except FileNotFoundError as error:
+        raise ConfigError(f"{output}: {error.strerror}") from None
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +169,8 @@ def find_ledger(config_path: str | None, sink_name: str | None) -> LedgerFile:
     """Return the ledger to read: the named sink, or the first readable one.
 
     Raises:
-        ConfigError: There is none, or it cannot be read.
+        NoLedger: There is none.
+        ConfigError: It cannot be read.
     """
     from livekit_costmeter.config.compose import build_sinks
 
@@ -120,4 +183,4 @@ def find_ledger(config_path: str | None, sink_name: str | None) -> LedgerFile:
             path = entry.options.get("path")
             return LedgerFile(sinks[entry.name], None if path is None else Path(str(path)), config.origin)
     which = f"the sink {sink_name} cannot" if sink_name else "no sink here can"
-    raise ConfigError(f"{config.origin}: {which} be read back (sqlite and jsonl can)")
+    raise NoLedger(f"{config.origin}: {which} be read back (sqlite and jsonl can)")

@@ -17,6 +17,7 @@ from typing import Any, get_args
 import click
 
 from livekit_costmeter.cli.options import Instant, config_option, find_ledger, format_option, sink_option
+from livekit_costmeter.cli.price_table import table
 from livekit_costmeter.config import load
 from livekit_costmeter.records import Component, decimal_text
 
@@ -27,6 +28,9 @@ Row = Mapping[str, Any]
 @click.group()
 def prices() -> None:
     """Look up prices, and find what has none."""
+
+
+prices.add_command(table)
 
 
 @prices.command()
