@@ -1,6 +1,8 @@
 """
 `make bench`: what the meter costs, as ratios measured side by side in one run.
 
+`python -m tests.bench report` runs the parts that it names.
+
 Invariant: each figure stands next to the one it is compared with, both from this run on this machine. Nothing here
 is a test: it prints tables, and says where a ratio is over its budget.
 """
@@ -11,15 +13,19 @@ import sys
 
 from rich.console import Console
 
-from tests.bench import backlog, clickhouse, event_loop, postgres, sqlite, start, streams, throughput
+from tests.bench import backlog, clickhouse, event_loop, postgres, report, sqlite, start, streams, throughput
+
+PARTS = (event_loop, streams, start, throughput, sqlite, postgres, clickhouse, backlog, report)
 
 
-def main() -> None:
-    """Run every measurement and print its table."""
+def main(names: list[str]) -> None:
+    """Run the measurements named, or all of them, and print their tables."""
     console = Console(width=None if sys.stdout.isatty() else 130)
-    for part in (event_loop, streams, start, throughput, sqlite, postgres, clickhouse, backlog):
+    for part in PARTS:
+        if names and part.__name__.rpartition(".")[2] not in names:
+            continue
         console.print(part.measure())
         console.print()
 
 
-main()
+main(sys.argv[1:])

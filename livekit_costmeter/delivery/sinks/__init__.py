@@ -51,7 +51,8 @@ class Sink(Protocol):
 
     A sink that can be reported from sets `readable = True` and has `read(since, until) -> Iterator[Charge]`, both
     instants optional, `until` exclusive, ordered by `at` or as written, without `open` and without creating anything.
-    It is used by one thread at a time.
+    One that knows in which order its rows came may have `arrivals()`, from which reports keep sums (the protocol
+    `Arrivals` of `reporting.rollup`). It is used by one thread at a time.
     """
 
     def open(self) -> None:

@@ -1,8 +1,7 @@
 """
 The SQLite sink: table `charges`, the default ledger.
 
-Columns, indexes and the layout's version are those of `layout`. Decimals are TEXT, because SQLite's own numbers are
-floats; instants are ISO 8601 text in UTC with microseconds, so that they sort; `labels` is JSON text, `stale` 0 or 1.
+Columns, indexes and the layout's version are those of `layout`; what the columns hold is said in `sqlite_rows`.
 
 Invariant: one row per (`record_id`, `line`), the first one written; all rows of a batch are committed together or not
 at all. WAL with synchronous=NORMAL: a commit survives the death of the process; a power cut may take the last commits
@@ -14,21 +13,20 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
-from functools import lru_cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import from_json, to_json
 
 from livekit_costmeter.delivery.sinks import RetryableError, SinkError
 from livekit_costmeter.delivery.sinks.layout import COLUMNS, INDEXES, KEY, VERSION, missing_columns, verify
+from livekit_costmeter.delivery.sinks.sqlite_arrivals import SqliteArrivals
+from livekit_costmeter.delivery.sinks.sqlite_rows import charge_of, row_of
 from livekit_costmeter.log import log
-from livekit_costmeter.records import CHARGE_FIELDS, Charge, charge_from_fields, decimal_text, format_instant
+from livekit_costmeter.records import CHARGE_FIELDS, Charge, format_instant
 
 _TYPES = {column.kind: "INTEGER" if column.kind in ("integer", "boolean") else "TEXT" for column in COLUMNS}
 _COLUMNS = "".join(
@@ -51,7 +49,6 @@ _INSERT = (
 )
 _SELECT = f"SELECT {', '.join(CHARGE_FIELDS)} FROM charges WHERE at >= ? AND at < ? ORDER BY at, record_id, line"  # noqa: S608
 _RETRYABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PROTOCOL")
-_values = attrgetter(*CHARGE_FIELDS)
 
 
 class SqliteSink:
@@ -142,7 +139,7 @@ class SqliteSink:
         if self._connection is not None and _inode(self._path) != self._inode:
             self.close()  # the file was moved or deleted: never write into one that nobody will read
         self.open()
-        rows = [_row(charge) for charge in charges]
+        rows = [row_of(charge) for charge in charges]
         try:
             self._insert(rows)
         except (sqlite3.Error, OSError) as error:
@@ -186,9 +183,13 @@ class SqliteSink:
         try:
             with closing(sqlite3.connect(self._path, timeout=self._busy_timeout)) as connection:
                 for row in connection.execute(_SELECT, bounds):
-                    yield _charge(row)
+                    yield charge_of(row)
         except sqlite3.Error as error:
             raise self._failure(error) from None
+
+    def arrivals(self) -> SqliteArrivals:
+        """Return the reader of the rows in the order in which they came."""
+        return SqliteArrivals(self._path, self._busy_timeout)
 
     def close(self) -> None:
         """Close the connection; idempotent."""
@@ -215,35 +216,3 @@ def _inode(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_dev, stat.st_ino
-
-
-def _row(charge: Charge) -> list[Any]:
-    # This is the busiest loop of shipping, and most columns are text already.
-    row = list(_values(charge))
-    for position, column_value in _CONVERTED:
-        if row[position] is not None:
-            row[position] = column_value(row[position])
-    return row
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    return to_json(labels, fallback=dict).decode()
-
-
-# The lines of a record share their instants, and nearly all lines their prices.
-_TO_COLUMN: Mapping[str, Callable[[Any], Any]] = {
-    "decimal": lru_cache(4096)(decimal_text),
-    "instant": lru_cache(256)(format_instant),
-    "labels": _labels,
-    "boolean": int,
-}
-_CONVERTED = [
-    (position, _TO_COLUMN[column.kind]) for position, column in enumerate(COLUMNS) if column.kind in _TO_COLUMN
-]
-
-
-def _charge(row: tuple[Any, ...]) -> Charge:
-    values = dict(zip(CHARGE_FIELDS, row, strict=True))
-    values["labels"] = from_json(values["labels"])
-    values["stale"] = bool(values["stale"])
-    return charge_from_fields(values)
