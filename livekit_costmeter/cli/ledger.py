@@ -1,47 +1,51 @@
 """
-`costmeter report`, `export` and `tail`: reading a ledger.
+`costmeter report` and `export`: reading a ledger.
 
-Invariant: these only read; an unpriced or estimated share is always shown, and a ledger that is not there is an error,
-never a sum of nothing.
+Invariant: these only read (beside a large SQLite ledger a report keeps sums of its rows); an unpriced or estimated
+share is always shown, and a ledger that is not there is an error, never a sum of nothing.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
 
 from livekit_costmeter import reporting
 from livekit_costmeter.cli.options import (
-    Instant,
     config_option,
+    destination,
+    dimensions_of,
     find_ledger,
     format_option,
+    output_option,
     period_options,
     sink_option,
 )
+from livekit_costmeter.cli.views import (
+    AUDIT,
+    CALLS,
+    COMPARISON,
+    GROUPS,
+    WASTE,
+    Forms,
+    Period,
+    compared_periods,
+    refuse_mixtures,
+    view_options,
+)
+from livekit_costmeter.cli.views.sums import quick_report
 from livekit_costmeter.config import ConfigError, load
-from livekit_costmeter.records import Charge, SessionAudit
+from livekit_costmeter.records import PLATFORM, Charge, SessionAudit
+from livekit_costmeter.reporting import views
 
+_FOCUS_OPTIONS = ("focus_version", "byok", "issuer", "credit_currency")
 _BY = f"any of {', '.join(reporting.DIMENSIONS)}, label:NAME"
-
-
-def _dimensions(_ctx: click.Context, _param: click.Parameter, value: str) -> list[str]:
-    names = [name.strip() for name in value.split(",") if name.strip()]
-    try:
-        for name in names:
-            reporting.dimension(name)
-    except reporting.UnknownDimension as error:
-        raise click.BadParameter(str(error)) from None
-    return names
 
 
 @click.command()
@@ -50,61 +54,90 @@ def _dimensions(_ctx: click.Context, _param: click.Parameter, value: str) -> lis
     default="component,model,owner",
     show_default=True,
     metavar="NAMES",
-    callback=_dimensions,
+    callback=dimensions_of,
     help=f"Group by {_BY}; separated by commas, nothing for the total alone.",
 )
 @click.option(
     "--audit", is_flag=True, help="Show how each quantity is known, and what LiveKit's own usage missed and why."
 )
+@view_options
 @period_options
 @format_option("text", "json", "csv")
 @click.option("--strict", is_flag=True, help="Exit with 1 if anything is unpriced.")
+@click.option("--rebuild", is_flag=True, help="Make the sums kept beside an SQLite ledger anew from its rows.")
 @sink_option
 @config_option
 def report(
     by: list[str],
     audit: bool,
+    calls: bool,
+    compare: str | Period | None,
+    waste: bool,
+    top: int | None,
     since: datetime | None,
     until: datetime | None,
     form: str,
     strict: bool,
+    rebuild: bool,
     sink_name: str | None,
     config_path: str | None,
 ) -> None:
     """Sum up what was spent."""
+    refuse_mixtures(audit=audit, calls=calls, compare=compare, waste=waste)
     if audit:
-        _refuse_with_audit(by="--by", strict="--strict")
+        _refuse("has no meaning with --audit, which has a table of its own", "by", "strict", "top", "rebuild")
         _show_audit(config_path, sink_name, since, until, form)
         return
-    found = reporting.build_report(_Charges(config_path, sink_name, since, until), by, since, until)
-    if form == "json":
-        click.echo(reporting.report_json(found))
-    elif form == "csv":
-        click.echo(reporting.report_csv(found), nl=False)
+    ledger = _Summing(config_path, sink_name, anew=rebuild)
+    if calls:
+        _refuse("has no meaning with --calls, which has one row per call", "by", "rebuild")
+        unpriced = _show_calls(ledger, since, until, top, form)
+    elif compare:
+        unpriced = _show_comparison(ledger, by, compared_periods(compare, since, until), top, form)
+    elif waste:
+        unpriced = _show_waste(ledger, by, (since, until), top, form)
     else:
-        _print(found, reporting.report_text, reporting.print_report)
-    if strict and found.total.unpriced_records:
+        found = ledger.report(by, since, until)
+        unpriced = found.total.unpriced_records
+        _show(found if top is None else views.top(found, top), form, GROUPS)
+    if strict and unpriced:
         sys.exit(1)
 
 
-def _refuse_with_audit(**options: str) -> None:
+def _show_calls(ledger: _Summing, since: datetime | None, until: datetime | None, top: int | None, form: str) -> int:
+    found = views.build_calls(ledger.charges(since, until), since, until, top=top)
+    _show(found, form, CALLS)
+    return found.total.unpriced_records
+
+
+def _show_comparison(
+    ledger: _Summing, by: list[str], periods: tuple[Period, Period], top: int | None, form: str
+) -> int:
+    previous, current = (ledger.report(by, *period) for period in periods)
+    _show(views.compare(previous, current, top=top), form, COMPARISON)
+    return previous.total.unpriced_records + current.total.unpriced_records
+
+
+def _show_waste(ledger: _Summing, by: list[str], period: Period, top: int | None, form: str) -> int:
+    if "outcome" in by:
+        raise click.UsageError("--waste has outcomes beside each other already: leave outcome out of --by")
+    found = ledger.report([*by, "outcome"], *period)
+    _show(views.find_waste(found, top=top), form, WASTE)
+    return found.total.unpriced_records
+
+
+def _refuse(reason: str, *parameters: str) -> None:
     context = click.get_current_context()
-    for name, option in options.items():
+    for name in parameters:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{option} has no meaning with --audit, which has a table of its own")
+            raise click.UsageError(f"--{name.replace('_', '-')} {reason}")
 
 
 def _show_audit(
     config_path: str | None, sink_name: str | None, since: datetime | None, until: datetime | None, form: str
 ) -> None:
     charges = _Charges(config_path, sink_name, since, until)
-    audit = reporting.build_audit(charges, _livekit_side(config_path, since, until), since, until)
-    if form == "json":
-        click.echo(reporting.audit_json(audit))
-    elif form == "csv":
-        click.echo(reporting.audit_csv(audit), nl=False)
-    else:
-        _print(audit, reporting.audit_text, reporting.print_audit)
+    _show(reporting.build_audit(charges, _livekit_side(config_path, since, until), since, until), form, AUDIT)
 
 
 def _livekit_side(config_path: str | None, since: datetime | None, until: datetime | None) -> list[SessionAudit]:
@@ -117,26 +150,39 @@ def _livekit_side(config_path: str | None, since: datetime | None, until: dateti
         raise ConfigError(f"{error.filename or directory}: {error.strerror}") from None
 
 
-def _print(found: Any, as_text: Callable[[Any], str], on_terminal: Callable[[Any, Any], None]) -> None:
-    if not sys.stdout.isatty():
-        click.echo(as_text(found), nl=False)
-        return
-    from rich.console import Console
+def _show(found: Any, form: str, forms: Forms) -> None:
+    if form == "json":
+        click.echo(forms.json(found))
+    elif form == "csv":
+        click.echo(forms.csv(found), nl=False)
+    elif not sys.stdout.isatty():
+        click.echo(forms.text(found), nl=False)
+    else:
+        from rich.console import Console
 
-    on_terminal(found, Console())
+        forms.on_terminal(found, Console())
 
 
 @click.command()
 @period_options
-@format_option("jsonl", "json", "csv")
+@format_option(*reporting.EXPORT_FORMATS, "focus")
+@output_option
 @click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, allow_dash=True),
-    metavar="FILE",
-    default="-",
-    help="Write here instead of stdout; replaced only when everything is written.",
+    "--focus-version",
+    type=click.Choice(reporting.FOCUS_VERSIONS),
+    default=reporting.FOCUS_VERSIONS[-1],
+    show_default=True,
+    help="Version of the specification. FOCUS is Parquet where FILE ends in .parquet, else CSV.",
 )
+@click.option(
+    "--byok",
+    type=click.Choice(("strict", "lenient")),
+    default="strict",
+    show_default=True,
+    help="EffectiveCost where an account's own key paid: 0, or the provider's cost as FOCUS 1.2 may be read.",
+)
+@click.option("--issuer", metavar="NAME", help="InvoiceIssuerName of the platform; default: the project.")
+@click.option("--credit-currency", metavar="NAME", default="XXX", show_default=True, help="PricingCurrency of credits.")
 @sink_option
 @config_option
 def export(
@@ -144,52 +190,68 @@ def export(
     until: datetime | None,
     form: str,
     output: str,
+    focus_version: str,
+    byok: Literal["strict", "lenient"],
+    issuer: str | None,
+    credit_currency: str,
     sink_name: str | None,
     config_path: str | None,
 ) -> None:
     """Write every charge of a period."""
     charges = _Charges(config_path, sink_name, since, until)
-    with _destination(output) as stream:
+    if form == "focus":
+        issuer = issuer or load(config_path).settings.project or PLATFORM
+        _export_focus(charges, output, focus_version, reporting.FocusOptions(issuer, byok, credit_currency))
+        return
+    _refuse("has no meaning without --format focus", *_FOCUS_OPTIONS)
+    binary = form in reporting.BINARY_FORMATS
+    if binary and output == "-" and sys.stdout.isatty():
+        raise click.UsageError(f"{form} is not for a terminal: name a file with -o")
+    with _refusals_in_words(), destination(output, binary=binary) as stream:
         reporting.write_export(charges, form, stream)
 
 
+def _export_focus(charges: _Charges, output: str, version: str, options: reporting.FocusOptions) -> None:
+    with _refusals_in_words(), destination(output, binary=True) as stream:
+        parquet = output.endswith(".parquet")
+        summary = reporting.write_focus(charges, stream, version, options, parquet=parquet)
+    if summary.unpriced:
+        click.echo(
+            f"costmeter: {summary.unpriced} of {summary.rows} rows have no price: their costs stand as 0, "
+            "with x_PricingStatus unpriced",
+            err=True,
+        )
+    if summary.unbilled:
+        click.echo(
+            f"costmeter: of {summary.unbilled} of {summary.rows} rows it is not known what is billed: BilledCost "
+            "stands as 0, with an empty x_BilledCost",
+            err=True,
+        )
+
+
 @contextmanager
-def _destination(output: str) -> Iterator[TextIO]:
-    if output == "-":
-        yield sys.stdout
-        return
-    path = Path(output).resolve()
-    if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
-        with path.open("w", encoding="utf-8") as stream:
-            yield stream
-        return
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+def _refusals_in_words() -> Iterator[None]:
     try:
-        with draft.open("x", encoding="utf-8") as stream:
-            yield stream
-        if path.exists():
-            draft.chmod(path.stat().st_mode)
-        os.replace(draft, path)  # noqa: PTH105 - what it does has a name of its own
-    except FileNotFoundError as error:
-        raise ConfigError(f"{output}: {error.strerror}") from None
-    finally:
-        draft.unlink(missing_ok=True)
+        yield
+    except reporting.CannotExport as error:
+        raise ConfigError(str(error)) from None
 
 
-@click.command()
-@click.option("--since", type=Instant(), help="Begin with the charges from this instant on; default: now.")
-@sink_option
-@config_option
-def tail(since: datetime | None, sink_name: str | None, config_path: str | None) -> None:
-    """Follow charges as they are booked, until interrupted."""
-    ledger = find_ledger(config_path, sink_name)
-    try:
-        if ledger.absence:
-            click.echo(f"costmeter: {ledger.absence}; waiting", err=True)
-        for charge in reporting.follow(ledger, since):
-            click.echo(reporting.charge_line(charge))
-    except KeyboardInterrupt:
-        return
+class _Summing:
+    """One ledger, from which several periods may be read."""
+
+    def __init__(self, config_path: str | None, sink_name: str | None, *, anew: bool) -> None:
+        self._where = config_path, sink_name
+        self._anew = anew
+
+    def charges(self, since: datetime | None, until: datetime | None) -> _Charges:
+        return _Charges(*self._where, since, until)
+
+    def report(self, by: list[str], since: datetime | None, until: datetime | None) -> reporting.Report:
+        charges = self.charges(since, until)
+        anew, self._anew = self._anew, False
+        found = quick_report(charges.ledger, by, since, until, anew=anew)
+        return found or reporting.build_report(charges, by, since, until)
 
 
 class _Charges:
@@ -198,10 +260,10 @@ class _Charges:
     def __init__(
         self, config_path: str | None, sink_name: str | None, since: datetime | None, until: datetime | None
     ) -> None:
-        self._ledger = find_ledger(config_path, sink_name)
+        self.ledger = find_ledger(config_path, sink_name)
         self._period = since, until
-        if self._ledger.absence:
-            raise ConfigError(self._ledger.absence)
+        if self.ledger.absence:
+            raise ConfigError(self.ledger.absence)
 
     def __iter__(self) -> Iterator[Charge]:
-        return self._ledger.read(*self._period)
+        return self.ledger.read(*self._period)

@@ -30,7 +30,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def watch_spool(config: Config, shipper: Shipper, *, deadline: float) -> None:
     """Ship until a signal says stop, then for at most `deadline` seconds more."""
-    with _stop_signals() as told, _display() as show:
+    with stop_signals() as told, _display() as show:
         watch = _Watch(config, shipper)
         log().info("watching the spool", directory=str(config.spool_directory), sinks=",".join(_names(config)))
         shipper.start()
@@ -130,7 +130,7 @@ def _digest(path: Path) -> bytes:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
+def stop_signals() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether a signal came; the second one has its usual effect."""
     came: list[int] = []
 

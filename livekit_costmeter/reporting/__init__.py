@@ -6,19 +6,25 @@ Invariant: nothing is hidden. A sum that lacks a price says so, an estimate show
 
 from livekit_costmeter.reporting.audit import Audit, AuditRow, build_audit
 from livekit_costmeter.reporting.audit_formats import audit_csv, audit_json, audit_text, print_audit
-from livekit_costmeter.reporting.export import EXPORT_FORMATS, write_export
+from livekit_costmeter.reporting.export import BINARY_FORMATS, EXPORT_FORMATS, CannotExport, write_export
+from livekit_costmeter.reporting.focus import FOCUS_VERSIONS, FocusOptions, FocusSummary, write_focus
+from livekit_costmeter.reporting.following import follow
 from livekit_costmeter.reporting.formats import report_csv, report_fields, report_json
 from livekit_costmeter.reporting.ledger import DIMENSIONS, Ledger, UnknownDimension, dimension, select, within
 from livekit_costmeter.reporting.report import Report, Row, build_report
 from livekit_costmeter.reporting.table import print_report, report_table, report_text
-from livekit_costmeter.reporting.tail import charge_line, follow
 from livekit_costmeter.reporting.tally import UnpricedModel
 
 __all__ = [
+    "BINARY_FORMATS",
     "DIMENSIONS",
     "EXPORT_FORMATS",
+    "FOCUS_VERSIONS",
     "Audit",
     "AuditRow",
+    "CannotExport",
+    "FocusOptions",
+    "FocusSummary",
     "Ledger",
     "Report",
     "Row",
@@ -29,7 +35,6 @@ __all__ = [
     "audit_text",
     "build_audit",
     "build_report",
-    "charge_line",
     "dimension",
     "follow",
     "print_audit",
@@ -42,4 +47,5 @@ __all__ = [
     "select",
     "within",
     "write_export",
+    "write_focus",
 ]

@@ -7,6 +7,7 @@ JSON: `{since, until, by, rows: [...], total: {...}, outcomes: [...]}`; a row is
 records, unpriced_records, estimated_share, minutes, cost_per_minute}`, the total the same without `key`. Instants are
 ISO 8601 or null; `quantities` goes by unit, money by currency; what is not known is null or absent, never 0. `outcomes`
 are rows by `outcome`: what interrupted, discarded, failed and probing work took of the total, as far as there is any.
+With a limit of rows there is also `left_out`: `{rows, unpriced_rows, cost, billed_cost}` of those not listed.
 
 CSV: one line per row and currency. The columns are the same whatever the data: those grouped by, then `_COLUMNS`, then
 every unit. What a row has once (counts, share, minutes, quantities) stands on its first line only, so that each column
@@ -24,7 +25,7 @@ from decimal import Decimal
 from typing import Any
 
 from livekit_costmeter.records import UNIT_ORDER, decimal_text, format_instant
-from livekit_costmeter.reporting.report import Report, Row
+from livekit_costmeter.reporting.report import LeftOut, Report, Row
 
 _ONCE = ("records", "unpriced_records", "estimated_share", "minutes")
 _COLUMNS = (*_ONCE, "currency", "cost", "cost_per_minute", "billed_cost")
@@ -32,14 +33,15 @@ _COLUMNS = (*_ONCE, "currency", "cost", "cost_per_minute", "billed_cost")
 
 def report_fields(report: Report) -> dict[str, Any]:
     """Return the report as JSON values."""
-    return {
+    fields = {
         "since": _instant(report.since),
         "until": _instant(report.until),
         "by": list(report.by),
-        "rows": [{"key": dict(row.key), **_row_fields(row)} for row in report.rows],
-        "total": _row_fields(report.total),
-        "outcomes": [{"key": dict(row.key), **_row_fields(row)} for row in report.outcomes],
+        "rows": [{"key": dict(row.key), **row_fields(row)} for row in report.rows],
+        "total": row_fields(report.total),
+        "outcomes": [{"key": dict(row.key), **row_fields(row)} for row in report.outcomes],
     }
+    return fields if report.left_out is None else {**fields, "left_out": left_out_fields(report.left_out)}
 
 
 def report_json(report: Report) -> str:
@@ -58,21 +60,32 @@ def report_csv(report: Report) -> str:
     return text.getvalue()
 
 
-def _row_fields(row: Row) -> dict[str, Any]:
+def row_fields(row: Row) -> dict[str, Any]:
+    """Return a row as JSON values, without its key."""
     return {
-        "quantities": _decimals(row.quantities),
-        "cost": _decimals(row.cost),
-        "billed_cost": _decimals(row.billed_cost),
+        "quantities": decimal_fields(row.quantities),
+        "cost": decimal_fields(row.cost),
+        "billed_cost": decimal_fields(row.billed_cost),
         "records": row.records,
         "unpriced_records": row.unpriced_records,
         "estimated_share": decimal_text(row.estimated_share),
         "minutes": None if row.minutes is None else decimal_text(row.minutes),
-        "cost_per_minute": None if row.cost_per_minute is None else _decimals(row.cost_per_minute),
+        "cost_per_minute": None if row.cost_per_minute is None else decimal_fields(row.cost_per_minute),
+    }
+
+
+def left_out_fields(left_out: LeftOut) -> dict[str, Any]:
+    """Return what is not shown as JSON values."""
+    return {
+        "rows": left_out.rows,
+        "unpriced_rows": left_out.unpriced_rows,
+        "cost": decimal_fields(left_out.cost),
+        "billed_cost": decimal_fields(left_out.billed_cost),
     }
 
 
 def _csv_lines(row: Row, units: list[str]) -> Iterator[list[Any]]:
-    fields = _row_fields(row)
+    fields = row_fields(row)
     currencies = sorted(row.cost.keys() | row.billed_cost.keys()) or [""]
     for position, currency in enumerate(currencies):
         first = position == 0
@@ -86,7 +99,8 @@ def _csv_lines(row: Row, units: list[str]) -> Iterator[list[Any]]:
         ]
 
 
-def _decimals(sums: Mapping[str, Decimal]) -> dict[str, str]:
+def decimal_fields(sums: Mapping[str, Decimal]) -> dict[str, str]:
+    """Return sums as text by name."""
     return {name: decimal_text(amount) for name, amount in sums.items()}
 
 

@@ -10,15 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Protocol
 
 from livekit_costmeter.records import UNIT_ORDER, Charge, round_cost
-from livekit_costmeter.reporting.discards import Discards
-from livekit_costmeter.reporting.ledger import Dimension, Where, dimension, matcher, within
+from livekit_costmeter.reporting.ledger import Dimension, Where, dimension, matcher
+from livekit_costmeter.reporting.settling import read_settled
 from livekit_costmeter.reporting.tally import EXACT, CallTimes, Tally, UnpricedModel, UnpricedModels, sorted_sums
 
 _SECONDS_PER_MINUTE = Decimal(60)
 _MINUTE_STEP = Decimal("1e-6")
 _BESIDE_THE_ANSWERS = ("interrupted", "discarded", "failed", "probe")
+Key = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,22 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """The rows that are not shown: how many, in how many something is unpriced, and what they come to by currency."""
+
+    rows: int
+    unpriced_rows: int
+    cost: Mapping[str, Decimal]
+    billed_cost: Mapping[str, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Rows in the order of their keys, their total (with an empty key), and the models that have no price.
 
     `outcomes` are further rows, by outcome alone: what interruptions, speculation, retries and probes took of the
-    total. It has those that there are, and nothing of what was simply completed.
+    total. It has those that there are, and nothing of what was simply completed. `left_out` are rows that were not
+    asked for.
     """
 
     since: datetime | None
@@ -59,6 +72,7 @@ class Report:
     total: Row
     unpriced: tuple[UnpricedModel, ...]
     outcomes: tuple[Row, ...] = ()
+    left_out: LeftOut | None = None
 
 
 def build_report(
@@ -71,34 +85,28 @@ def build_report(
 ) -> Report:
     """Group the charges with `since` <= `at` < `until` by the named dimensions.
 
-    The charges are read once, and once more where finished work was thrown away later on (see `Discards`); so they are
-    a list or another object that can be read again, and no iterator. Give filters as `where` rather than filtering
-    before: the length of a call is then still taken from its `call_seconds`, also where only one provider is asked for.
+    The charges are read once, and once more where finished work was thrown away later on (see `Discards`) or a
+    correction found a price (see `LaterPrices`); so they are a list or another object that can be read again, and no
+    iterator. Give filters as `where` rather than filtering before: the length of a call is then still taken from its
+    `call_seconds`, also where only one provider is asked for.
 
     Raises:
         UnknownDimension: `by` or `where` names something charges do not have.
         TypeError: The charges are an iterator, which can be read only once.
     """
     names = tuple(dict.fromkeys(by))
-    dimensions, matches, discards = [dimension(name) for name in names], matcher(where or {}), Discards()
-    if isinstance(charges, Iterator):
-        raise TypeError("charges are read a second time where work was thrown away: give a list, not an iterator")
+    dimensions, matches = [dimension(name) for name in names], matcher(where or {})
 
-    def filled() -> _Tables:
-        discards.has_grown = False
+    def filled(settled: Iterator[Charge]) -> _Tables:
         tables = _Tables(dimensions, CallTimes(daily="day" in names))
-        for charge in within(charges, since, until):
-            if not discards.note(charge):
-                settled = discards.settle(charge)
-                tables.add(settled, wanted=matches(settled))
+        for charge in settled:
+            tables.add(charge, wanted=matches(charge))
         return tables
 
-    tables = filled()
-    if discards.has_grown:
-        tables = filled()
-    rows = (_row(dict(zip(names, key, strict=True)), tally, tables.calls) for key, tally in tables.ordered())
-    total = _row({}, tables.total, tables.calls)
-    return Report(since, until, names, tuple(rows), total, tables.unpriced.listed(), tuple(tables.beside()))
+    tables = read_settled(charges, since, until, filled)
+    rows, beside = rows_of(names, tables.groups, tables.calls), rows_beside(tables.outcomes, tables.calls)
+    total = sum_up({}, tables.total, tables.calls)
+    return Report(since, until, names, rows, total, tables.unpriced.listed(), beside)
 
 
 class _Tables:
@@ -106,8 +114,8 @@ class _Tables:
 
     def __init__(self, dimensions: Sequence[Dimension], calls: CallTimes) -> None:
         self._dimensions = dimensions
-        self._groups: dict[tuple[str | None, ...], Tally] = {}
-        self._outcomes: dict[str, Tally] = {}
+        self.groups: dict[Key, Tally] = {}
+        self.outcomes: dict[str, Tally] = {}
         self.calls = calls
         self.total = Tally()
         self.unpriced = UnpricedModels()
@@ -117,25 +125,37 @@ class _Tables:
         if not wanted:
             return
         key = tuple([read(charge) for read in self._dimensions])
-        group = self._groups.get(key)
+        group = self.groups.get(key)
         if group is None:
-            group = self._groups[key] = Tally()
+            group = self.groups[key] = Tally()
         group.add(charge, call)
         self.total.add(charge, call)
         self.unpriced.add(charge)
         if charge.outcome != "completed":
-            self._outcomes.setdefault(charge.outcome, Tally()).add(charge, call)
-
-    def beside(self) -> Iterator[Row]:
-        for outcome in _BESIDE_THE_ANSWERS:
-            if outcome in self._outcomes:
-                yield _row({"outcome": outcome}, self._outcomes[outcome], self.calls)
-
-    def ordered(self) -> list[tuple[tuple[str | None, ...], Tally]]:
-        return sorted(self._groups.items(), key=lambda item: [(part is None, part or "") for part in item[0]])
+            self.outcomes.setdefault(charge.outcome, Tally()).add(charge, call)
 
 
-def _row(key: Mapping[str, str | None], tally: Tally, calls: CallTimes) -> Row:
+class Lengths(Protocol):
+    """How long calls lasted, such as `CallTimes`."""
+
+    def seconds(self, calls: set[int]) -> Decimal | None:
+        """Return the length of these calls together."""
+
+
+def rows_of(names: Sequence[str], groups: Mapping[Key, Tally], calls: Lengths) -> tuple[Row, ...]:
+    """Return a row per group, in the order of their keys."""
+    ordered = sorted(groups.items(), key=lambda item: [(part is None, part or "") for part in item[0]])
+    return tuple(sum_up(dict(zip(names, key, strict=True)), tally, calls) for key, tally in ordered)
+
+
+def rows_beside(outcomes: Mapping[str, Tally], calls: Lengths) -> tuple[Row, ...]:
+    """Return a row per outcome that is no answer, as far as there is any of it."""
+    found = [outcome for outcome in _BESIDE_THE_ANSWERS if outcome in outcomes]
+    return tuple(sum_up({"outcome": outcome}, outcomes[outcome], calls) for outcome in found)
+
+
+def sum_up(key: Mapping[str, str | None], tally: Tally, calls: Lengths) -> Row:
+    """Return the row that a tally comes to, with the length of its calls."""
     seconds = calls.seconds(tally.calls)
     cost = sorted_sums(tally.cost)
     return Row(

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Literal
 from livekit_costmeter.records import decimal_text
 from livekit_costmeter.reporting.report import Report, Row
 from livekit_costmeter.reporting.tally import EXACT
+from livekit_costmeter.reporting.views.charts import daily_lines
+from livekit_costmeter.reporting.views.sheet import left_out_line
 from livekit_costmeter.reporting.wording import (
     AT_LEAST,
     NOT_KNOWN,
@@ -28,6 +30,7 @@ from livekit_costmeter.reporting.wording import (
     period_text,
     quantity_texts,
     records_text,
+    unpriced_line,
 )
 
 if TYPE_CHECKING:  # rich is imported when something is shown, not when a report is built
@@ -37,6 +40,7 @@ if TYPE_CHECKING:  # rich is imported when something is shown, not when a report
 
 _BAR = "bar"
 _BAR_WIDTH = 12
+_BESIDE_A_SPARK = 70
 _PADDING = 3  # what rich puts around a cell, at most
 _MINUTE_STEP = Decimal("0.01")
 _OUTCOMES = {
@@ -75,6 +79,8 @@ class ReportTable:
         columns = _columns(self.report, exact=False)
         shown = _fitting(columns, _shown_rows(self.report), options.max_width)
         yield _terminal_table(self.report, shown)
+        for line in daily_lines(self.report, options.max_width - _BESIDE_A_SPARK):
+            yield Text(line, style="cyan", no_wrap=True)
         for line in footer_lines(self.report, exact=False):
             yield Text(line, style="yellow" if UNPRICED in line else "dim")
         hidden = [column.title for column in columns if column not in shown and column.title != _BAR]
@@ -102,16 +108,13 @@ def report_text(report: Report) -> str:
 
 
 def footer_lines(report: Report, *, exact: bool) -> list[str]:
-    """Say what work beside the answers cost, how many records are unpriced and why, and which share is estimated."""
-    lines = [_outcome_line(row, exact=exact) for row in report.outcomes]
-    if report.total.unpriced_records:
-        models = ", ".join(
-            f"{name_text(each.provider)}/{name_text(each.model)} ({name_text(each.reason)}) x {each.records}"
-            for each in report.unpriced
-        )
-        count = report.total.unpriced_records
-        lines.append(f"{records_text(count)} {UNPRICED}: {models}")
-    return [*lines, f"estimated share {percent_text(report.total.estimated_share)}"]
+    """Say what is not shown, what work beside the answers cost, what is unpriced and why, and the estimated share."""
+    return [
+        *left_out_line(report.left_out, exact=exact),
+        *(_outcome_line(row, exact=exact) for row in report.outcomes),
+        *unpriced_line(report.total.unpriced_records, report.unpriced),
+        f"estimated share {percent_text(report.total.estimated_share)}",
+    ]
 
 
 def _outcome_line(row: Row, *, exact: bool) -> str:
@@ -221,16 +224,23 @@ def _terminal_table(report: Report, columns: Sequence[_Column]) -> Table:
         justify: Literal["left", "right"] = "right" if column.number else "left"
         table.add_column("" if column.title == _BAR else column.title, justify=justify, overflow="fold")
     *rows, total = _shown_rows(report)
+    full = _full_bar(report)
     for row in rows:
-        table.add_row(*_terminal_cells(columns, row, report.total))
+        table.add_row(*_terminal_cells(columns, row, report.total, full))
     table.add_section()
-    table.add_row(*_terminal_cells(columns, total, report.total), style="bold")
+    table.add_row(*_terminal_cells(columns, total, report.total, Decimal(1)), style="bold")
     return table
 
 
-def _terminal_cells(columns: Sequence[_Column], row: Row, total: Row) -> Iterator[RenderableType]:
+def _full_bar(report: Report) -> Decimal:
+    """Return the share that fills a bar: all of the total; of days, which are all small, the largest."""
+    shares = [share for row in report.rows for share in _shares(row, report.total) if share]
+    return max(shares, default=Decimal(1)) if "day" in report.by else Decimal(1)
+
+
+def _terminal_cells(columns: Sequence[_Column], row: Row, total: Row, full: Decimal) -> Iterator[RenderableType]:
     for column in columns:
-        yield _bars(_shares(row, total)) if column.title == _BAR else _styled(column.lines(row))
+        yield _bars(_shares(row, total), full) if column.title == _BAR else _styled(column.lines(row))
 
 
 def _styled(lines: Sequence[str]) -> Text:
@@ -240,11 +250,11 @@ def _styled(lines: Sequence[str]) -> Text:
     return Text("\n".join(lines), style="yellow" if uncertain else "")
 
 
-def _bars(shares: Sequence[Decimal | None]) -> RenderableType:
+def _bars(shares: Sequence[Decimal | None], full: Decimal) -> RenderableType:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
 
-    completed = [int(EXACT.multiply(share or Decimal(0), Decimal(1000))) for share in shares]
+    completed = [int(EXACT.divide(EXACT.multiply(share or Decimal(0), Decimal(1000)), full)) for share in shares]
     # A full bar is no finished task; it looks like the others.
     return Group(
         *(

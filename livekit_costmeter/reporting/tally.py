@@ -7,9 +7,9 @@ Invariant: sums are exact, memory grows with groups, models and calls but never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_UP, Context, Decimal
 
 from livekit_costmeter.records import UNKNOWN, Charge
@@ -20,6 +20,7 @@ COST_KINDS = frozenset({"usage", "correction"})
 # A purchase or a credit moves a balance; it is not put on the bill.
 BILLED_KINDS = COST_KINDS | {"fee", "tax"}
 ESTIMATES = frozenset({"estimated", "lower_bound"})
+_KNOWN_LATER = frozenset({"was=unpriced", "was=unbilled"})
 _ZERO = Decimal(0)
 _SHARE_STEP = Decimal("1e-6")
 
@@ -73,7 +74,7 @@ class Tally:
         if charge.kind == "usage":
             # A correction changes a price; the measured quantity stands.
             _add(self.quantities, charge.unit, charge.quantity)
-            self._weigh(charge, charge.unit, charge.quantity, money=False)
+            self.weigh(charge.unit, charge.quantity, estimated=charge.quantity_basis in ESTIMATES, money=False)
         if charge.kind in COST_KINDS:
             self._add_cost(charge)
         if charge.kind in BILLED_KINDS:
@@ -97,7 +98,8 @@ class Tally:
                 self.unpriced_records += 1
             return
         _add_money(self.cost, charge.currency, charge.cost)
-        self._weigh(charge, charge.currency or UNKNOWN, charge.cost, money=True)
+        estimated = charge.quantity_basis in ESTIMATES
+        self.weigh(charge.currency or UNKNOWN, charge.cost, estimated=estimated, money=True)
 
     def _add_billed(self, charge: Charge) -> None:
         if charge.billed_cost is None:
@@ -105,9 +107,9 @@ class Tally:
         else:
             _add_money(self.billed_cost, charge.billed_currency, charge.billed_cost)
 
-    def _weigh(self, charge: Charge, part: str, amount: Decimal, *, money: bool) -> None:
-        sums = self._parts.setdefault((money, charge.quantity_basis in ESTIMATES), {})
-        _add(sums, part, abs(amount))
+    def weigh(self, part: str, amount: Decimal, *, estimated: bool, money: bool) -> None:
+        """Let an amount (of a currency, or of a unit) count in the estimated share."""
+        _add(self._parts.setdefault((money, estimated), {}), part, abs(amount))
 
     def _largest_share(self, *, money: bool) -> Decimal | None:
         known, estimated = self._parts.get((money, False), {}), self._parts.get((money, True), {})
@@ -120,6 +122,11 @@ class Tally:
         return max(shares).quantize(_SHARE_STEP, rounding=ROUND_UP, context=EXACT) if shares else None
 
 
+def is_unpriced(charge: Charge) -> bool:
+    """Tell whether a charge should have a cost and has none."""
+    return charge.kind in COST_KINDS and (charge.cost is None or charge.pricing_status == "unpriced")
+
+
 class UnpricedModels:
     """The models with unpriced lines, each with the number of its records."""
 
@@ -129,7 +136,7 @@ class UnpricedModels:
 
     def add(self, charge: Charge) -> None:
         """Count one charge if it is an unpriced one."""
-        if charge.kind not in COST_KINDS or (charge.cost is not None and charge.pricing_status != "unpriced"):
+        if not is_unpriced(charge):
             return
         model = (charge.provider, charge.model, unpriced_reason(charge))
         if self._last_record.get(model) != charge.record_id:
@@ -138,17 +145,70 @@ class UnpricedModels:
 
     def listed(self) -> tuple[UnpricedModel, ...]:
         """Return them, the most frequent first."""
-        models = [UnpricedModel(*model, records) for model, records in self._records.items()]
-        return tuple(sorted(models, key=lambda m: (-m.records, m.provider, m.model, m.reason)))
+        return most_frequent_first(UnpricedModel(*model, records) for model, records in self._records.items())
+
+
+def most_frequent_first(models: Iterable[UnpricedModel]) -> tuple[UnpricedModel, ...]:
+    """Return the models in the order in which they are shown."""
+    return tuple(sorted(models, key=lambda m: (-m.records, m.provider, m.model, m.reason)))
+
+
+def answers(charge: Charge) -> bool:
+    """Tell whether a charge is a correction that makes an amount known (see `LaterPrices`)."""
+    if charge.kind != "correction" or charge.corrects is None or charge.cost is None:
+        return False
+    return not _KNOWN_LATER.isdisjoint(charge.pricing_source.partition("?")[2].split("&"))
+
+
+class LaterPrices:
+    """Which lines had no price, or no billed cost, and got it by a correction; memory grows with those alone.
+
+    A correction says so itself: its source has `was=unpriced` or `was=unbilled`. It carries the whole amount.
+    """
+
+    def __init__(self) -> None:
+        self._billed: dict[tuple[str, int], bool] = {}
+        self.has_grown = False
+
+    def note(self, charge: Charge) -> None:
+        """Take note of a correction that makes an amount known."""
+        if answers(charge) and charge.corrects is not None:
+            key = (charge.corrects, charge.line)
+            self.has_grown = self.has_grown or key not in self._billed
+            self._billed[key] = self._billed.get(key, False) or charge.billed_cost is not None
+
+    def settle(self, charge: Charge) -> Charge:
+        """Return the charge without the question marks that a correction has answered."""
+        if charge.kind != "usage" or (charge.cost is not None and charge.billed_cost is not None):
+            return charge
+        billed = self._billed.get((charge.record_id, charge.line))
+        if billed is None:
+            return charge
+        billed_cost = _ZERO if charge.billed_cost is None and billed else charge.billed_cost
+        if charge.cost is not None:
+            return replace(charge, billed_cost=billed_cost)
+        return replace(charge, cost=_ZERO, pricing_status="priced", billed_cost=billed_cost)
+
+
+@dataclass(slots=True)
+class _Leg:
+    """The seconds of one leg of a call, and when it began and ended."""
+
+    first: datetime
+    last: datetime
+    seconds: Decimal = _ZERO
 
 
 class CallTimes:
-    """How long each call lasted: its `call_seconds`, else the span from its first to its last measured charge."""
+    """How long each call lasted: its `call_seconds`, else the span from its first to its last measured charge.
+
+    A leg (an operation) that somebody is transferred to adds only what the legs before it have not covered.
+    """
 
     def __init__(self, *, daily: bool) -> None:
         self._daily = daily
         self._numbers: dict[tuple[str, date | None], int] = {}
-        self._metered: list[Decimal] = []
+        self._legs: list[dict[str | None, _Leg]] = []
         self._first: list[datetime] = []
         self._last: list[datetime] = []
 
@@ -157,9 +217,9 @@ class CallTimes:
         if charge.session_id is None:
             return None
         key = (charge.session_id, charge.at.astimezone(UTC).date() if self._daily else None)
-        number = self._numbers.setdefault(key, len(self._metered))
-        if number == len(self._metered):
-            self._metered.append(_ZERO)
+        number = self._numbers.setdefault(key, len(self._legs))
+        if number == len(self._legs):
+            self._legs.append({})
             self._first.append(charge.at)
             self._last.append(charge.at)
         if charge.kind == "usage":  # a correction comes days later and is no part of the call
@@ -170,18 +230,29 @@ class CallTimes:
         """Return the length of these calls together; a call of unknown length adds nothing, `None` if all are such."""
         total = _ZERO
         for number in calls:
-            total = EXACT.add(total, self._metered[number] or self._span(number))
+            total = EXACT.add(total, self._connected(number) or _seconds(self._last[number] - self._first[number]))
         return total or None
 
     def _measure(self, number: int, charge: Charge) -> None:
+        first = charge.started_at or charge.at
         if charge.unit == "call_seconds":
-            self._metered[number] = EXACT.add(self._metered[number], charge.quantity)
-        self._first[number] = min(self._first[number], charge.started_at or charge.at)
+            leg = self._legs[number].setdefault(charge.operation_id, _Leg(first, charge.at))
+            leg.first, leg.last = min(leg.first, first), max(leg.last, charge.at)
+            leg.seconds = EXACT.add(leg.seconds, charge.quantity)
+        self._first[number] = min(self._first[number], first)
         self._last[number] = max(self._last[number], charge.at)
 
-    def _span(self, number: int) -> Decimal:
-        span = self._last[number] - self._first[number]
-        return Decimal(span.days * 86400 + span.seconds) + Decimal(span.microseconds).scaleb(-6)
+    def _connected(self, number: int) -> Decimal:
+        total, covered = _ZERO, datetime.min.replace(tzinfo=UTC)
+        for leg in sorted(self._legs[number].values(), key=lambda leg: (leg.first, leg.last, leg.seconds)):
+            doubled = max(_seconds(min(leg.last, covered) - leg.first), _ZERO)
+            total = EXACT.add(total, max(EXACT.subtract(leg.seconds, doubled), _ZERO))
+            covered = max(covered, leg.last)
+        return total
+
+
+def _seconds(span: timedelta) -> Decimal:
+    return Decimal(span.days * 86400 + span.seconds) + Decimal(span.microseconds).scaleb(-6)
 
 
 def unpriced_reason(charge: Charge) -> str:

@@ -7,12 +7,12 @@ share of estimates rounds up. Text from outside cannot break a line or steer a t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_UP, Decimal
 
 from livekit_costmeter.records import decimal_text
-from livekit_costmeter.reporting.tally import EXACT
+from livekit_costmeter.reporting.tally import EXACT, UnpricedModel
 
 NOTHING = "-"
 NOT_KNOWN = "n/a"
@@ -61,6 +61,17 @@ def percent_text(share: Decimal) -> str:
 def records_text(count: int) -> str:
     """Return `1 record`, `2 records`."""
     return f"{count} record{'' if count == 1 else 's'}"
+
+
+def unpriced_line(count: int, models: Iterable[UnpricedModel]) -> list[str]:
+    """Say how many records have no price, of which models and why; nothing where all have one."""
+    if not count:
+        return []
+    named = ", ".join(
+        f"{name_text(each.provider)}/{name_text(each.model)} ({name_text(each.reason)}) x {each.records}"
+        for each in models
+    )
+    return [f"{records_text(count)} {UNPRICED}: {named}"]
 
 
 def period_text(since: datetime | None, until: datetime | None) -> str | None:

@@ -1,13 +1,10 @@
-"""`costmeter report`, `export` and `tail`: what a ledger says, and that reading leaves it alone."""
+"""`costmeter report` and `export`: what a ledger says, and that reading leaves it alone."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -223,47 +220,9 @@ def test_an_unknown_dimension_is_refused_with_those_there_are(run):
     assert "label:<name>" in result.stderr
 
 
-@pytest.mark.parametrize(("name", "form"), [("report", "jsonl"), ("export", "text"), ("export", "parquet")])
+@pytest.mark.parametrize(("name", "form"), [("report", "jsonl"), ("export", "text"), ("report", "focus")])
 def test_an_unknown_format_is_refused_with_those_there_are(ledger, run, name, form):
     """What is not built is absent."""
     result = run(name, "--format", form)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "is not one of" in result.stderr
-
-
-# As from a shell in the foreground: whatever runs the tests may have Ctrl-C ignored.
-FOREGROUND = (
-    "import signal; from livekit_costmeter.cli import main;"
-    "signal.signal(signal.SIGINT, signal.default_int_handler); main()"
-)
-
-
-def follow(*arguments, stop_after):
-    """Run `tail` until it has printed that many lines on stdout or stderr, then press Ctrl-C."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", FOREGROUND, "tail", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    stream = child.stdout if stop_after == "charges" else child.stderr
-    first = stream.readline()
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=30)
-    return child.returncode, first, out, err
-
-
-def test_tail_shows_charges_until_interrupted(ledger):
-    """Ctrl-C is how it ends: exit code 0 and no traceback."""
-    code, first, _, err = follow("--since", "2026-11-01", stop_after="charges")
-    assert (code, err) == (0, "")
-    assert first.startswith("12:00:00.000Z  llm  openai/gpt-4o-mini  1000 input_tokens  0.0005 USD  ratecard")
-
-
-def test_tail_waits_for_a_ledger_that_is_not_there(project):
-    """It says so and does not make one."""
-    code, first, out, _ = follow(stop_after="message")
-    assert (code, out) == (0, "")
-    assert first.startswith("costmeter: no ledger yet: ")
-    assert first.endswith("; waiting\n")
-    assert not (project / "costmeter.db").exists()

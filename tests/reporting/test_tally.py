@@ -1,6 +1,7 @@
 """Running sums: exact, independent of order, each kind where it belongs, estimates in their share."""
 
 import random
+from datetime import timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
@@ -147,3 +148,33 @@ def test_a_tiny_estimated_part_does_not_read_as_none(charge):
     """The share is rounded up, because 0 means that nothing is estimated."""
     charges = [charge(cost=Decimal(10**9)), charge(cost=Decimal("1e-12"), quantity_basis="estimated")]
     assert Decimal("0.000001") == build_report(charges, []).total.estimated_share
+
+
+@pytest.mark.parametrize(
+    ("spans", "minutes"),
+    [
+        ([("a", 0, 300), ("b", 120, 240)], 5),
+        ([("a", 0, 300), ("b", 240, 600)], 10),
+        ([("a", 0, 60), ("b", 120, 180)], 2),
+        ([("a", 0, 300), ("b", 60, 120), ("c", 100, 360)], 6),
+    ],
+)
+def test_a_transfer_adds_only_the_time_that_its_call_has_not_had(charge, noon, spans, minutes):
+    """Legs at the same time are one call: what a second leg lasts beyond the first is all that it adds."""
+    charges = [
+        charge(
+            record_id=f"{name}{start}",
+            session_id="s",
+            component="call",
+            unit="call_seconds",
+            operation_id=name,
+            quantity=Decimal(20),
+            cost=Decimal(0),
+            started_at=noon + timedelta(seconds=start),
+            at=noon + timedelta(seconds=start + 20),
+        )
+        for name, begin, end in spans
+        for start in range(begin, end, 20)
+    ]
+    assert build_report(charges, []).total.minutes == minutes
+    assert build_report(charges[::-1], []).total.minutes == minutes
