@@ -3,8 +3,9 @@ Billing: what of a rated record its account pays, and the lines that a plan adds
 
 Usage lines stay as rated but for what is billed of them: nothing where the account's own key or number paid, `None`
 where nobody knows whose it was; where the platform paid, the cost converted into the plan's currency (`fx=<rate>`), or
-0 where another line or the fees bill the work (`billed_in=<rule>`, `included=<plan>`). Outside the plan's dates and
-without an exchange rate it is not known (`unbilled=<reason>`). Rates charge what was measured, whatever became of it.
+0 where another line or the fees bill the work (`billed_in=<rule>`, `included=<plan>`). Outside the plan's dates,
+without an exchange rate and where work has no quantity in the measure that its rate prices, it is not known
+(`unbilled=<reason>`). Rates charge what was measured, whatever became of it.
 
 Lines come in this order: usage; for each usage line what is charged in its place, or its markup; fees; taxes.
 
@@ -31,12 +32,14 @@ from livekit_costmeter.billing.plans.tariffs import (
     tariff_of,
     work_of,
 )
+from livekit_costmeter.billing.schema import NO_PLAN
+from livekit_costmeter.pricing.measures import ADDITIVE
 from livekit_costmeter.records import PLATFORM, UNKNOWN, Charge, UsageRecord, round_cost
 
-NO_PLAN = "none"
-"""The name that stands for no plan."""
-
 NOT_IN_FORCE = ("unbilled", "plan_not_in_force")
+_NOT_MEASURED = ("unbilled", "unit")
+# Their streams leave several records, each with some of the measures.
+_MEASURED_APART = frozenset({"stt", "realtime"})
 _PRIORITY_TIER = "priority"
 _ZERO = Decimal(0)
 _ONE = Decimal(1)
@@ -126,6 +129,7 @@ class _Bill:
         self._period = period_of(plan, at if at.tzinfo is not None else at.replace(tzinfo=UTC))
         self._active = active(plan, self._period)
         self._tariff = tariff_of(plan, self._period, work_of(record, charges[0]), priority=priority)
+        self._is_measured = self._measured()
         self._usage: list[Charge] = []
         self._added: list[Charge] = []
         self._taxable: list[_Taxable] = []
@@ -150,6 +154,8 @@ class _Bill:
             self._keep(charge, None if payer == UNKNOWN else _ZERO)
         elif not self._active:
             self._keep(charge, None, NOT_IN_FORCE)
+        elif instead is not None and charge.quantity and not self._is_measured:
+            self._keep(charge, None, ("billed_in", instead), _NOT_MEASURED)
         elif instead is not None:
             self._keep(charge, _ZERO, ("billed_in", instead))
             if price is not None:
@@ -159,28 +165,36 @@ class _Bill:
         else:
             self._pass(charge, passes)
 
+    def _measured(self) -> bool:
+        """Tell whether the measure that the rates price was looked at: in this work, or in another record of it."""
+        record, priced = self._record, self._tariff.prices.keys() - ADDITIVE
+        if not priced or record.component in _MEASURED_APART or record.outcome != "completed":
+            return True
+        return not priced.isdisjoint(self._total) or any(charge.unit in priced for charge in self._charges)
+
     def _keep(
         self,
         charge: Charge,
         billed: Decimal | None,
-        flag: Flag | None = None,
+        *flags: Flag,
         labels: Mapping[str, str] = _NO_LABELS,
     ) -> Charge:
-        source = charge.pricing_source if flag is None else flagged(charge.pricing_source, flag)
+        source = flagged(charge.pricing_source, *flags) if flags else charge.pricing_source
         kept = routed(charge, self._plan, billed, source, labels)
         self._usage.append(kept)
         return kept
 
     def _pass(self, charge: Charge, passes: PassThrough) -> None:
         if not charge.cost:
-            self._keep(charge, charge.cost, None, passes.labels)
+            self._keep(charge, charge.cost, labels=passes.labels)
             return
         converted = conversion(self._plan, self._period, charge.currency)
+        flags = () if converted.flag is None else (converted.flag,)
         if converted.rate is None:
-            self._keep(charge, None, converted.flag, passes.labels)
+            self._keep(charge, None, *flags, labels=passes.labels)
             return
         billed = charge.cost if converted.flag is None else round_cost(_EXACT.multiply(charge.cost, converted.rate))
-        kept = self._keep(charge, billed, converted.flag, passes.labels)
+        kept = self._keep(charge, billed, *flags, labels=passes.labels)
         if charge.unit_price is not None:
             unit_price = product(charge.unit_price, converted.rate)
             self._taxable.append(_Taxable(kept, unit_price, converted.flag))

@@ -8,7 +8,8 @@ stays, with the tier that it had.
 
 What a usage record knows and a charge does not is taken from the flags of its source: service tier, kind of voice. Fees
 of a plan do not depend on prices and stay; its markup on the cost does and is corrected, and so are taxes on both. What
-a plan bills in place of the cost stays so too: a plan is not changed afterwards, its prices of calls least of all.
+a plan bills in place of the cost stays so too: a plan is not changed afterwards, its prices of calls least of all. An
+account that was on another plan, or had another markup, keeps its bill; the provider's cost alone is corrected.
 
 Invariant: a record is corrected whole or not at all, and nothing becomes unpriced: what has no price now keeps its own.
 """
@@ -118,21 +119,23 @@ class Repricer:
         rated = [_as_booked(usage[new.unit], new) for new in self.rate(record) if new.unit in usage]
         billed = rated if self.billing is None else self.billing.bill(record, rated)
         markups = {part_of(line): line for line in lines if line.kind == "fee"}
-        rerouted = {
-            new.unit for new in billed if new.kind == "usage" and _is_passed(new) != _is_passed(usage[new.unit])
-        }
-        for new in billed:
+        plan = self._plan_of(record.account)
+        settled = _billed_otherwise(lines, billed, plan)
+        for new in (*billed, *_without_markup(billed, plan)):
             part = part_of(new)
-            if new.kind == "usage" and new.unit in rerouted:
+            if new.kind == "usage" and new.unit in settled:
                 yield part, usage[new.unit], changed(new, billed_cost=None, billed_currency=None, credits=None)
             elif new.kind == "usage":
                 yield part, usage[new.unit], new
-            elif part[0].startswith(_MARKUP) and new.unit not in rerouted:
+            elif part[0].startswith(_MARKUP) and new.unit not in settled:
                 # A correction's cost counts as the provider's.
                 yield part, markups.get(part) or changed(new, line=_NO_LINE), changed(new, cost=_ZERO)
 
+    def _plan_of(self, account: str | None) -> Plan | None:
+        return None if self.billing is None else self.billing.plan_of(account)
+
     def _taxes(self, row: Charge) -> Iterator[Charge]:
-        plan = None if self.billing is None else self.billing.plan_of(row.account)
+        plan = self._plan_of(row.account)
         if plan is None or not row.billed_cost or row.billed_currency != plan.currency:
             return
         kind = "fee" if part_of(row)[0] else "usage"
@@ -201,6 +204,39 @@ def _is_passed(line: Charge) -> bool:
     """Tell whether a line is billed by what it costs, and not by another line or by the fees."""
     flags = flags_of(line.pricing_source)
     return "included" not in flags and flags.get("billed_in", next(iter(UNIT_ORDER))) in UNIT_ORDER
+
+
+def _billed_otherwise(lines: Sequence[Charge], billed: Sequence[Charge], plan: Plan | None) -> set[str]:
+    """Return the units whose bill stays: another plan than that of now made it, another way, or another markup."""
+    then = {line.pricing_source.partition("@")[0] for line in lines if part_of(line)[0]}
+    if plan is None:
+        elsewhere = bool(then) or any("fx" in flags_of(line.pricing_source) for line in lines)
+    else:
+        elsewhere = bool(then) and f"plan:{plan.name}" not in then
+    usage = {line.unit: line for line in lines if _is_usage(line)}
+    before, after = _markups(lines), _markups(billed)
+    found: set[str] = set()
+    for new in (line for line in billed if line.kind == "usage"):
+        line = usage[new.unit]
+        terms, now = (line.billed_currency, before.get(new.unit)), (new.billed_currency, after.get(new.unit))
+        # On which terms it was billed is not to be seen of what was unknown or came to nothing.
+        moved = plan is not None and terms != now and bool(line.billed_cost and new.billed_cost)
+        if elsewhere or moved or _is_passed(new) != _is_passed(line):
+            found.add(new.unit)
+    return found
+
+
+def _markups(lines: Iterable[Charge]) -> dict[str, str | None]:
+    markups = (line for line in lines if part_of(line)[0].startswith(_MARKUP))
+    return {line.unit: flags_of(line.pricing_source).get("markup") for line in markups}
+
+
+def _without_markup(billed: Sequence[Charge], plan: Plan | None) -> Iterator[Charge]:
+    """Yield the markup of 0 on what is passed on and costs nothing now, for there may have been one."""
+    for new in billed:
+        if plan is not None and new.kind == "usage" and new.billed_cost == _ZERO and _is_passed(new):
+            source = plan.source_of(f"{_MARKUP}{new.component}")
+            yield changed(new, kind="fee", pricing_source=source)
 
 
 def _as_booked(line: Charge, new: Charge) -> Charge:

@@ -34,7 +34,8 @@ whole ones, for each operation) and `minimum_seconds` (the least that one operat
 - Without `pass_through` everything is passed on at cost; with the list, a component that is not in it costs nothing.
 - Of rates and of telephony the most specific row wins: an exact provider, then an exact model (direction, number type)
   before a glob, a longer glob before a shorter. A unit without a row takes its parent's, as cached input takes input's.
-- Work that a row prices in one measure (its characters) is not billed in another one (its seconds) as well.
+- Work that a row prices in one measure (its characters) is not billed in another one (its seconds) as well; where it
+  was measured in the other one only, what is billed is not known.
 - Fees add up: each id is a fee of its own. Without `channels` a fee is for every channel. `legs` is `primary` or `all`.
 - Rows with one id are one rule over time: the same but for its prices, and without a gap between their dates.
 
@@ -43,7 +44,6 @@ Invariant: a plan in which `find_mistake` finds none is unambiguous: one rule fo
 
 from __future__ import annotations
 
-from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
@@ -51,15 +51,20 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from livekit_costmeter.billing.exchange import CURRENCIES
+from livekit_costmeter.pricing.schema import Day
 from livekit_costmeter.records import UNIT_ORDER
 
 CREDITS = "credits"
 """The currency of prices in the plan's virtual currency."""
 
+NO_PLAN = "none"
+"""The name that stands for no plan."""
+
 Channel = Literal["inbound", "outbound", "web", "chat"]
 WorkComponent = Literal["stt", "llm", "tts", "realtime", "turn_detection", "interruption"]
 
 _ZERO = Decimal(0)
+_UNITS_OF_CALLS = frozenset({"messages", "call_seconds"})
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=400)]
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 
@@ -81,9 +86,29 @@ def _known_unit(value: str) -> str:
     return value
 
 
+def _unit_of_work(value: str) -> str:
+    if value in _UNITS_OF_CALLS:
+        raise PydanticCustomError("unit", f"{value} are of calls, which `telephony` and `fees` price")
+    return _known_unit(value)
+
+
+def _some_plan(value: str) -> str:
+    if value == NO_PLAN:
+        raise PydanticCustomError("name", f"{value!r} stands for no plan")
+    return value
+
+
+def _not_in_per_cent(value: Decimal) -> Decimal:
+    if value > 1:
+        raise PydanticCustomError("share", "a share, at most 1: 18 % is 0.18")
+    return value
+
+
 def _free_id(value: str) -> str:
     if value.startswith("markup-"):
         raise PydanticCustomError("id", "ids that begin with markup- are those of markups")
+    if value in UNIT_ORDER:  # `billed_in=` names either
+        raise PydanticCustomError("id", f"{value} is the name of a unit; a rule needs another one")
     return value
 
 
@@ -117,8 +142,8 @@ class _Model(BaseModel):
 
 
 class _Dated(_Model):
-    effective_from: date | None = None
-    effective_to: date | None = None
+    effective_from: Day | None = None
+    effective_to: Day | None = None
     labels: dict[str, str] = {}
     source: _Text | None = None
 
@@ -149,7 +174,7 @@ class RateRuleModel(_PricedModel):
     component: WorkComponent
     provider: _Text = "*"
     model: _Text = "*"
-    unit: Annotated[str, AfterValidator(_known_unit)]
+    unit: Annotated[str, AfterValidator(_unit_of_work)]
     per: _Positive = Decimal(1)
 
     @model_validator(mode="after")
@@ -194,7 +219,7 @@ class TaxModel(_Dated):
     """A row of `taxes`: a share of each billed line."""
 
     id: _Id
-    rate: _Price
+    rate: Annotated[_Price, AfterValidator(_not_in_per_cent)]
     on: Annotated[tuple[Literal["usage", "fee"], ...], Field(min_length=1)] = ("usage", "fee")
 
 
@@ -206,7 +231,7 @@ class ExchangeRateModel(_Model):
     from_currency: Annotated[Currency, Field(alias="from")]
     to_currency: Annotated[Currency, Field(alias="to")]
     rate: _Positive
-    effective_from: date | None = None
+    effective_from: Day | None = None
     source: _Text | None = None
 
     @model_validator(mode="after")
@@ -235,12 +260,12 @@ class CreditsModel(_Model):
 class PlanModel(_Model):
     """One plan, as it stands in a file."""
 
-    name: _Name
+    name: Annotated[_Name, AfterValidator(_some_plan)]
     description: str = ""
     currency: Currency
     billed_by: Literal["platform", "livekit"] = "platform"
-    effective_from: date | None = None
-    effective_to: date | None = None
+    effective_from: Day | None = None
+    effective_to: Day | None = None
     prices_in: _PriceCurrency | None = None
     credits: CreditsModel | None = None
     pass_through: tuple[PassThroughModel, ...] | None = None

@@ -35,6 +35,9 @@ _EXPECTED = {
     "model_type": "expected a mapping of keys",
     "path_type": "expected a path",
 }
+_MERGE = "tag:yaml.org,2002:merge"
+# What YAML reads as octal, hexadecimal, binary and base 60: 010 is 8 there, and 1:30 is 90.
+_OTHER_BASE = re.compile(r"[-+]?0[0-9_xb]|.*:")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -149,6 +152,8 @@ class _Reader:
         if node.tag == "tag:yaml.org,2002:float":
             # The digits as written: no float touches money.
             return _decimal(node.value)
+        if node.tag == "tag:yaml.org,2002:int" and _OTHER_BASE.match(node.value):
+            raise self._refuse(node, at, "not a plain number (quote it if it is text)")
         value = self._scalar(loader, node, at)
         return self._expand(value, at) if isinstance(value, str) else value
 
@@ -160,19 +165,31 @@ class _Reader:
             raise self._refuse(node, at, f"not a valid {kind} (quote it if it is text)") from None
 
     def _mapping(self, loader: yaml.SafeLoader, node: Any, at: Location) -> dict[Any, Any]:
+        self._check_keys(node, at)
         loader.flatten_mapping(node)
+        # What is merged in comes first and gives way. It stays away, for an alias brings this node here again.
+        node.value = list({key_node.value: (key_node, value) for key_node, value in node.value}.values())
         result: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            # As written: YAML takes `on` and `no` for truth values, and they are keys here.
+            place = (*at, key_node.value)
+            self.lines[place] = key_node.start_mark.line + 1
+            result[key_node.value] = self.build(loader, value_node, place)
+        return result
+
+    def _check_keys(self, node: Any, at: Location) -> None:
+        seen: set[str] = set()
         for key_node, value_node in node.value:
             if key_node.id != "scalar":
                 raise self._refuse(key_node, at, "a key must be plain text")
-            # As written: YAML takes `on` and `no` for truth values, and they are keys here.
-            key = key_node.value
-            place = (*at, key)
-            if key in result:
-                raise self._refuse(key_node, place, "stands here twice")
-            self.lines[place] = key_node.start_mark.line + 1
-            result[key] = self.build(loader, value_node, place)
-        return result
+            if key_node.tag == _MERGE:
+                merged = value_node.value if value_node.id == "sequence" else [value_node]
+                for mapping in merged:
+                    if mapping.id == "mapping":
+                        self._check_keys(mapping, at)
+            elif key_node.value in seen:
+                raise self._refuse(key_node, (*at, key_node.value), "stands here twice")
+            seen.add(key_node.value)
 
     def _expand(self, text: str, at: Location) -> str:
         def value_of(match: re.Match[str]) -> str:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from livekit_costmeter.billing.schema import PlanModel
     from livekit_costmeter.config.document import Location
 
-NO_PLAN = "none"
-
 
 def read_plan(reference: str | os.PathLike[str], exchange: ExchangeRates | None = None) -> Plan:
     """Read one plan.
@@ -125,5 +123,7 @@ def check_billing(config: Config) -> None:
 
 
 def _check_name(config: Config, location: Location, name: str | None, plans: dict[str, Plan]) -> None:
+    from livekit_costmeter.billing.schema import NO_PLAN
+
     if name is not None and name != NO_PLAN and name not in plans:
         raise config.error(location, f"no plan named {name!r} (allowed: {', '.join((*plans, NO_PLAN))})")

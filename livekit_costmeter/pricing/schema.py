@@ -23,7 +23,7 @@ pattern, unit, owner and instant.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -50,6 +50,20 @@ def _not_a_bool(value: Any) -> Any:
     return value
 
 
+def _day(value: Any) -> date:
+    # Pydantic also takes seconds since 1970 for a date, and drops the time zone of an instant.
+    try:
+        day = date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        day = None
+    if not isinstance(day, date) or isinstance(day, datetime):
+        raise PydanticCustomError("day", "expected a date, such as 2026-01-31")
+    return day
+
+
+Day = Annotated[date, BeforeValidator(_day)]
+"""A day in a file; what applies from or to it does so at its midnight, UTC."""
+
 _UnitName = Annotated[str, AfterValidator(_known_unit)]
 _Price = Annotated[Decimal, BeforeValidator(_not_a_bool), Field(ge=0, allow_inf_nan=False, max_digits=30)]
 _Quantity = Annotated[Decimal, BeforeValidator(_not_a_bool), Field(gt=0, allow_inf_nan=False, max_digits=30)]
@@ -75,8 +89,8 @@ class RateModel(BaseModel):
     price: _Price
     per: _Quantity = Decimal(1)
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "USD"
-    effective_from: date | None = None
-    effective_to: date | None = None
+    effective_from: Day | None = None
+    effective_to: Day | None = None
     source: _Text | None = None
     key_owner: _Text | None = None
     tiers: tuple[TierModel, ...] = ()
@@ -98,7 +112,7 @@ class OverrideModel(RateModel):
     id: _Name
     component: Literal["stt", "llm", "tts", "realtime", "turn_detection", "interruption", "call"] | None = None
     source: Annotated[str, StringConstraints(pattern=r"^https://", max_length=400)]
-    read: date
+    read: Day
     note: str = ""
     plan: Literal["ship", "scale"] | None = None
     """For the inference gateway: only under this plan (`ship` stands for build and ship)."""

@@ -62,6 +62,21 @@ def test_work_that_a_rate_prices_in_one_measure_is_not_billed_in_another_one(usa
     assert (window.billed_cost, source(window)) == (0, "billed_in=stt")
 
 
+def test_speech_that_was_not_measured_in_the_rates_unit_has_no_known_bill(usage, plan, billed):
+    """It is not free: nobody knows its seconds. An attempt that brought no audio has none, and costs nothing."""
+    seconds = {**FLASH, "unit": "output_audio_seconds", "per": 60}
+    (line,) = billed(usage("tts", "acme-tts", "flash", characters=1000), plan(rates=[seconds]))
+    assert (line.billed_cost, line.billed_currency, source(line)) == (None, None, "billed_in=flash&unbilled=unit")
+    failed = usage("tts", "acme-tts", "flash", characters=1000, outcome="failed")
+    (line,) = billed(failed, plan(rates=[seconds]))
+    assert (line.billed_cost, source(line)) == (0, "billed_in=flash")
+    later = usage(
+        "tts", "acme-tts", "flash", characters=9, operation_id="o", operation_total={"characters": Decimal(9)}
+    )
+    (line,) = billed(later, plan(rates=[seconds]))
+    assert (line.billed_cost, source(line)) == (None, "billed_in=flash&unbilled=unit")
+
+
 def test_a_unit_without_a_row_takes_its_parents(usage, plan, billed):
     """Cached input is charged as input, and says so; output without a row is passed on."""
     row = {"id": "in", "component": "llm", "unit": "input_tokens", "price": "1", "per": 1000}

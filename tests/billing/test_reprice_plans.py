@@ -159,3 +159,39 @@ def test_an_exchange_rate_that_was_missing_makes_the_bill_known(usage):
     assert (row.cost, row.billed_cost, row.billed_currency) == (0, 8, "INR")
     assert row.pricing_source.endswith("&was=unbilled&reprice=1")
     assert corrections([*ledger, row], book("0.10"), plans) == []
+
+
+AT_COST = {"name": "p", "currency": "USD"}
+FIFTH = {**AT_COST, "pass_through": [{"component": "llm", "markup": "0.2"}]}
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        (FIFTH, {**FIFTH, "name": "q"}),
+        (FIFTH, {**AT_COST, "pass_through": [{"component": "llm", "markup": "0.5"}]}),
+        (FIFTH, AT_COST),
+        (AT_COST, FIFTH),
+        (AT_COST, {**AT_COST, "currency": "INR", **RUPEES}),
+        ({**AT_COST, "currency": "INR", **RUPEES}, None),
+        (FIFTH, None),
+    ],
+)
+@pytest.mark.parametrize("price", ["0.10", "0.12"])
+def test_who_is_on_another_plan_now_keeps_the_bill(usage, then, now, price):
+    """Another plan, currency or markup is for what comes; the provider's cost alone is corrected."""
+    ledger = billed(usage, book("0.10"), billing(**then))
+    rows = corrections(ledger, book(price), None if now is None else billing(**now))
+    assert bill_of(rows) == {}
+    assert sum(row.cost for row in rows) == Decimal(price) - Decimal("0.10")
+
+
+def test_what_turns_out_to_be_free_is_taken_off_the_bill_with_its_markup(usage):
+    """A price of 0 leaves nothing to mark up, or to tax."""
+    plans = billing(**MARKED_UP)
+    ledger = billed(usage, book("0.10"), plans)
+    rows = corrections(ledger, book("0"), plans)
+    assert not any(bill_of([*ledger, *rows]).values())
+    assert corrections([*ledger, *rows], book("0"), plans) == []
+    again = corrections([*ledger, *rows], book("0.12"), plans)
+    assert bill_of([*ledger, *rows, *again]) == bill_of(billed(usage, book("0.12"), plans))

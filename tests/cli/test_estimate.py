@@ -88,6 +88,17 @@ def test_both_totals_of_the_five_minute_call_are_in_the_text(ask, run):
     assert "statement of one call: 76 credits = 0.38 USD; exactly 75.26 credits = 0.3763 USD" in shown
 
 
+def test_a_statement_says_what_it_does_not_know(run, tmp_path):
+    """Before the first exchange rate, a bill of 0 is not all there is."""
+    plan = tmp_path / "euro.yaml"
+    plan.write_text(
+        "name: euro\ncurrency: EUR\nexchange_rates: [{from: USD, to: EUR, rate: 0.9, effective_from: 2026-03-01}]\n"
+    )
+    asked = ("estimate", "--plan", str(plan), "--llm", "none", "--tts", "none", "--at")
+    assert "; the bill of 1 line is not known\n" in run(*asked, "2026-02-28").stdout
+    assert "is not known" not in run(*asked, "2026-03-01").stdout
+
+
 @pytest.mark.parametrize(
     ("length", "minutes"),
     [("0:01", 1), ("0:59", 1), ("1:00", 1), ("1:01", 2), ("1:59", 2), ("2:00", 2), ("2:01", 3), ("3:05", 4)],

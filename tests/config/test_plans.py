@@ -35,7 +35,7 @@ WRONG = {
     ),
     "the same rule twice": (
         GOLD + "rates:\n" + FLASH % "" + FLASH % "",
-        ":5: rates[1]: two rules for one unit: rates[0] and rates[1] are both flash on",
+        ":5: rates[1]: two rules for one unit: rates[0] and rates[1] are both flash, always",
     ),
     "overlapping dates": (
         GOLD
@@ -149,6 +149,29 @@ WRONG = {
         "plans:\n  - {name: a, currency: USD}\n  - {name: a, currency: USD}\n",
         ":3: plans[1].name: a second plan named a",
     ),
+    "the name of no plan": ("name: none\ncurrency: USD\n", ":1: name: 'none' stands for no plan"),
+    "a date of another time zone": (
+        GOLD + "effective_from: 2026-01-01T00:00:00+05:30\n",
+        ":3: effective_from: expected a date, such as 2026-01-31",
+    ),
+    "seconds in place of a date": (
+        GOLD + "fees: [{id: a, per: call, price: 1, effective_to: 1767225600}]\n",
+        ":3: fees[0].effective_to: expected a date, such as 2026-01-31",
+    ),
+    "the name of a unit": (
+        GOLD + "rates: [{id: characters, component: tts, unit: characters, price: 1}]\n",
+        ":3: rates[0].id: characters is the name of a unit",
+    ),
+    "a rate for calls": (
+        GOLD + "rates: [{id: a, component: tts, unit: call_seconds, price: 1}]\n",
+        ":3: rates[0].unit: call_seconds are of calls, which `telephony` and `fees` price",
+    ),
+    "a tax in per cent": (GOLD + "taxes: [{id: gst, rate: 18}]\n", ":3: taxes[0].rate: a share, at most 1: 18 % is"),
+    "two rows for every number": (
+        GOLD + "telephony:\n  - {id: a, provider: vobiz, price: 1}\n"
+        "  - {id: b, provider: vobiz, number_type: Any, price: 2}\n",
+        ":5: telephony[1]: two rules for one unit: telephony[0] and telephony[1] both charge call_seconds of calls",
+    ),
     "a list": ("- a\n", ":1: expected a mapping of keys: one plan, or `plans`"),
 }
 
@@ -222,6 +245,18 @@ def test_a_plan_is_named_behind_its_file(tmp_path):
         read_plan(f"{file}#c")
     with pytest.raises(ConfigError, match=r"missing\.yaml: No such file"):
         read_plan(tmp_path / "missing.yaml")
+
+
+def test_a_plan_may_be_another_one_with_other_values(tmp_path):
+    """What a plan merges in gives way to its own keys, also where it is merged on; its own are not repeated."""
+    file = tmp_path / "plans.yaml"
+    first, second = "  - &a {name: a, currency: USD, description: x}\n", "  - &b {<<: *a, name: b, description: y}\n"
+    file.write_text(f"plans:\n{first}{second}  - {{<<: *b, name: c, currency: EUR, pass_through: []}}\n")
+    plans = [read_plan(f"{file}#{name}") for name in "abc"]
+    assert [(plan.currency, plan.description) for plan in plans] == [("USD", "x"), ("USD", "y"), ("EUR", "y")]
+    file.write_text(f"plans:\n{first}  - {{<<: *a, name: b, name: c}}\n")
+    with pytest.raises(ConfigError, match=r":3: plans\[1\]\.name: stands here twice"):
+        read_plan(file)
 
 
 def test_exchange_rates_of_the_configuration_complete_those_of_the_plan(tmp_path):

@@ -100,7 +100,8 @@ def _breaks(name: str, spans: list[_Period]) -> Iterator[Mistake]:
     for earlier, later in pairwise(sorted(spans, key=lambda span: (span.start, span.end))):
         about = f"{_text(earlier.location)} and {_text(later.location)}"
         if later.start < earlier.end:
-            yield Mistake(later.location, f"two rules for one unit: {about} are both {name} on {later.start}")
+            when = "always" if later.start == date.min else f"on {later.start}"
+            yield Mistake(later.location, f"two rules for one unit: {about} are both {name}, {when}")
         elif later.start > earlier.end:
             message = f"a gap in the dates of {name}: nothing from {earlier.end} to {later.start}, between {about}"
             yield Mistake(later.location, message)

@@ -168,7 +168,7 @@ def telephony_rule(row: TelephonyRuleModel, currency: str) -> Rule:
     """Return the rule of a row of `telephony`; `currency` is that of its price."""
     provider = _provider(row.provider)
     channels = frozenset(("inbound", "outbound") if row.direction == "any" else (row.direction,))
-    number_type = None if row.number_type == "any" else row.number_type.lower()
+    number_type = None if row.number_type.lower() == "any" else row.number_type.lower()
     return replace(
         _rule(row, "telephony", currency),
         provider=provider,

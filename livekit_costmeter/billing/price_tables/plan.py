@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from livekit_costmeter.billing.plans import ANY, Rule
+from livekit_costmeter.billing.plans.tariffs import NO_EXCHANGE_RATE
 from livekit_costmeter.billing.price_tables.samples import SOLD_BY, Till
 from livekit_costmeter.billing.price_tables.table import (
     SECTIONS,
@@ -80,7 +81,8 @@ def plan_table(till: Till, models: Sequence[str] = ()) -> PriceTable:
         if (row.vendor, row.item.lower(), row.unit) not in known or key == "telephony":
             rows[key].append(row)
     ordered = {key: tuple(found) if key == "orchestration" else in_reading_order(found) for key, found in rows.items()}
-    return PriceTable(plan.name, till.prices_in, Denomination.of(plan), ordered, till.at, tuple(_notes(till)))
+    notes = (*_notes(till), *_unknown(till, ordered))
+    return PriceTable(plan.name, till.prices_in, Denomination.of(plan), ordered, till.at, notes)
 
 
 def components_of(till: Till, model: str) -> list[Component]:
@@ -149,8 +151,9 @@ def _model_row(vendor: str, item: str, model: str, prices: Mapping[str, Price], 
 
 
 def _passed_terms(till: Till, component: Component, prices: Mapping[str, Price]) -> str:
-    if all(price.source.startswith("plan:") for price in prices.values()):
-        return ""
+    rules = [till.rule_of(price) for price in prices.values()]
+    if all(rules):
+        return "; ".join(dict.fromkeys(terms for rule in rules if rule is not None and (terms := _terms(rule))))
     passed = till.plan.passes(component)
     if passed is None:
         return "included in the fees"
@@ -179,6 +182,12 @@ def _notes(till: Till) -> Iterator[str]:
     for tax in plan.taxes:
         if tax.active(till.at):
             yield f"without {tax.id}, {decimal_text(tax.rate * 100)} % on {' and '.join(sorted(tax.on))}"
+
+
+def _unknown(till: Till, rows: Mapping[SectionKey, Sequence[PriceRow]]) -> Iterator[str]:
+    prices = (price for found in rows.values() for row in found for price in row.prices.values())
+    if any(price.value is None and "=".join(NO_EXCHANGE_RATE) in price.source for price in prices):
+        yield f"where a price is empty, there is no exchange rate to {till.plan.currency}"
 
 
 def _section(component: str) -> SectionKey:

@@ -22,7 +22,7 @@ from livekit_costmeter.billing.plans.tariffs import Converted, conversion, perio
 from livekit_costmeter.billing.price_tables.table import Price, PricesIn
 from livekit_costmeter.billing.schema import CREDITS
 from livekit_costmeter.pricing import PriceBook, rate
-from livekit_costmeter.pricing.rates import with_flags
+from livekit_costmeter.pricing.rates import measure_of, with_flags
 from livekit_costmeter.records import PLATFORM, Charge, Component, UsageRecord, round_cost
 
 SOLD_BY: Mapping[Component, tuple[tuple[str, ...], ...]] = {
@@ -71,27 +71,34 @@ class Till:
             if any(_flag(charge, _BILLED_IN) for charge in charges):
                 continue
             lines = bill(record, charges, self.plan, priority=self.priority)
-            prices = {unit: self._of_lines([line for line in lines if line.unit == unit]) for unit in units}
-            found = {unit: price for unit, price in prices.items() if price is not None}
+            sold = [self._of_lines([line for line in lines if line.unit == unit]) for unit in units]
+            found = [one for one in sold if one is not None]
             if len(found) == len(units):
-                return found
+                return dict(found)
         return None
 
-    def _of_lines(self, lines: Sequence[Charge]) -> Price | None:
+    def rule_of(self, price: Price) -> Rule | None:
+        """Return the row of `rates` that sets a price; `None` where none does."""
+        base, _, rule_id = price.source.partition("?")[0].rpartition("#")
+        return self._rule(rule_id) if base.startswith("plan:") else None
+
+    def _of_lines(self, lines: Sequence[Charge]) -> tuple[str, Price] | None:
+        """Return the price of a unit of the sample, for the rule's unit where that is another measure."""
         usage = next(line for line in lines if line.kind == "usage")
         by_rule = self._rule(_flag(usage, _BILLED_IN))
         if by_rule is not None:
-            return self.of_rule(by_rule)
+            same = measure_of(by_rule.unit) == measure_of(usage.unit)
+            return usage.unit if same else by_rule.unit, self.of_rule(by_rule)
         if usage.cost is None:
             return None
         parts = [line for line in lines if line.kind in ("usage", "fee")]
         amounts = [line.billed_cost if self.prices_in == "money" else line.credits for line in parts]
         if None in amounts:  # there is no exchange rate, which the source says
-            return Price(None, None, usage.pricing_source)
+            return usage.unit, Price(None, None, usage.pricing_source)
         billed = sum((amount for amount in amounts if amount is not None), _ZERO)
         # A provider may bill more than was measured; the price is for what it bills.
         share = divided(usage.quantity, usage.billable_quantity) if usage.billable_quantity else Decimal(1)
-        return Price(billed * share, None, usage.pricing_source)
+        return usage.unit, Price(billed * share, None, usage.pricing_source)
 
     def _rule(self, rule_id: str | None) -> Rule | None:
         return next((rule for rule in self.plan.rates if rule.id == rule_id and rule.active(self.at)), None)

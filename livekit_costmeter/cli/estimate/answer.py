@@ -152,6 +152,7 @@ def _statement_fields(statement: Statement) -> Fields:
     return {
         "currency": statement.currency,
         **_bill_fields(statement),
+        "unknown": statement.unknown,
         "lines": [
             {"rule": line.rule, "component": line.component, "kind": line.kind, **_bill_fields(line)}
             for line in statement.lines

@@ -39,7 +39,9 @@ def statement_lines(answer: Answer) -> Iterator[str]:
         name = name_text(plan.credits.name)
         exact = f"{decimal_text(bill.credits)} {name} = {exact}"
         rounded = f"{decimal_text(bill.rounded_credits)} {name} = {rounded}"
-    yield f"statement of one call: {rounded}; exactly {exact}"
+    lines = "1 line" if bill.unknown == 1 else f"{bill.unknown} lines"
+    unknown = f"; the bill of {lines} is not known" if bill.unknown else ""
+    yield f"statement of one call: {rounded}; exactly {exact}{unknown}"
 
 
 def remarks(answer: Answer) -> Iterator[str]:

@@ -161,6 +161,9 @@ def test_costs_in_another_currency_are_converted_and_say_at_which_rate():
     rows = [*section_of("stt", plan, "deepgram/nova-3", at=early), *section_of("tts", plan, at=early)]
     assert [(row["prices"][0]["value"], row["prices"][0]["shown"]) for row in rows] == [(None, ""), (None, "")]
     assert all("unbilled=no_exchange_rate" in row["prices"][0]["pricing_source"] for row in rows)
+    note = "where a price is empty, there is no exchange rate to INR"
+    assert note in document_of(plan, at=early)["notes"]
+    assert note not in document_of(plan)["notes"]
 
 
 def test_a_model_that_a_row_of_the_plan_bills_shows_that_row():
@@ -169,6 +172,17 @@ def test_a_model_that_a_row_of_the_plan_bills_shows_that_row():
     rows = section_of("tts", plan, "elevenlabs/eleven_flash_v9")
     assert prices_of(rows) == {"*flash*": ["9"], "eleven_flash_v9": ["9"]}
     assert {row["prices"][0]["pricing_source"] for row in rows} == {"plan:acme@feedfacecafe#flash"}
+
+
+def test_a_model_that_is_billed_in_another_measure_is_shown_in_that():
+    """A price of a minute of speech does not stand for 1,000 characters, and the terms of its row stand beside."""
+    row = {"id": "s", "component": "tts", "provider": "cartesia", "unit": "output_audio_seconds", "price": "0.06"}
+    plan = plan_of(rates=[{**row, "per": 60, "pulse_seconds": 6}])
+    rows = section_of("tts", plan, "cartesia/sonic-3")
+    assert [(row["item"], row["unit"], row["prices"][0]["value"], row["terms"]) for row in rows] == [
+        ("every model", "Minutes of output audio", "0.06", "in steps of 6 s"),
+        ("sonic-3", "Minutes of output audio", "0.06", "in steps of 6 s"),
+    ]
 
 
 def test_a_minimum_does_not_make_the_price_dearer():
