@@ -33,6 +33,7 @@ _COMMANDS = {
     "ship": "ship",
     "backfill": "backfill",
     "reprice": "reprice",
+    "reconcile": "reconcile",
 }
 _INTERRUPTED = 130
 _BUG = 70

@@ -148,6 +148,8 @@ class Settings(_Section):
     # Rows of `pricing.policies`, which reads them: an agent without any does not pay for their schema.
     policies: list[dict[str, Any]] = []
     billing: BillingSettings | None = None
+    # Read by `config.reconcile`, when a command compares: an agent does not pay for it.
+    reconcile: dict[str, Any] = {}
     privacy: PrivacySettings = PrivacySettings()
     taps: Literal["streams", "listeners"] = "streams"
     spool: SpoolSettings = SpoolSettings()
