@@ -24,6 +24,14 @@ def log() -> Any:
     return _FromThread() if _would_block() else _logger()
 
 
+def place_of(error: Exception) -> str:
+    """Return where an error was raised, as `function:line`; its message may quote what no log line may hold."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"
+
+
 def _would_block() -> bool:
     module = sys.modules.get("structlog")
     if module is not None and not getattr(module.__spec__, "_initializing", False):

@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary, ref
 from livekit_costmeter.metering.hooks import internals
 from livekit_costmeter.metering.privacy import Privacy
 
+_PHONE_NUMBERS = ("sip.phoneNumber", "sip.trunkPhoneNumber")
+
 
 @dataclass(frozen=True, slots=True)
 class ContextRules:
@@ -76,20 +78,27 @@ class Scope:
         session = self._session() if self._session else None
         participant = internals.linked_participant(session) if session is not None else None
         facts = _facts(job, participant)
-        account = self._attached["account"] or _follow(facts, self._rules.account_path)
+        account = self._attached["account"] or self._found(facts, self._rules.account_path, self._privacy.account)
         self.account_is_fixed = account is not None
-        found = {name: _follow(facts, path) for name, path in self._rules.label_paths.items()}
-        labels = {**self._rules.labels, **{name: text for name, text in found.items() if text is not None}}
+        found = {name: self._found(facts, path, self._privacy.text) for name, path in self._rules.label_paths.items()}
+        labels = {**self._privacy.texts(self._rules.labels), **{name: text for name, text in found.items() if text}}
         fields = {
-            "project": _follow(facts, self._rules.project_path) or self._rules.project,
-            "account": self._privacy.account(account) if account else self._rules.account,
-            "labels": {**self._privacy.texts(labels), **self._attached["labels"]},
+            "project": self._found(facts, self._rules.project_path, self._privacy.text) or self._rules.project,
+            "account": account or self._rules.account,
+            "labels": {**labels, **self._attached["labels"]},
             "session_id": self.session_id,
             "job_id": facts["job"].get("id"),
             "room": self._privacy.text(facts["room"].get("name")),
             "participant": self._privacy.text(facts["participant"].get("identity")),
         }
         self.fields = {name: value for name, value in fields.items() if value}
+
+    def _found(self, facts: Mapping[str, Any], path: str | None, masked: Callable[[str], str | None]) -> str | None:
+        text = _follow(facts, path)
+        if text is None or path is None:
+            return None
+        # What LiveKit says is a number is one in a national form as well, which elsewhere might be a customer's.
+        return (self._privacy.phone_number(text) if path.endswith(_PHONE_NUMBERS) else masked(text)) or None
 
 
 class Scopes:

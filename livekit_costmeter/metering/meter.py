@@ -7,14 +7,13 @@ kind. A record is on disk when the tap returns.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary, WeakSet
 
-from livekit_costmeter.log import log
+from livekit_costmeter.log import log, place_of
 from livekit_costmeter.metering.attribution import KeyRing
 from livekit_costmeter.metering.context import ContextRules, Scope, Scopes
 from livekit_costmeter.metering.estimates import Calibration
@@ -155,8 +154,6 @@ class CostMeter:
             if session not in self._audited:  # LiveKit ignores a second start, and one that failed may be tried again
                 self._audited.add(session)
                 session.once("close", lambda *_: self._guarded(lambda: self._audit(session, scope, now)))
-            # Its room is known when the start first waits, and who is in the room may leave before the start is over.
-            asyncio.get_running_loop().call_soon(self.session_started, session)
             return scope
 
         return self._guarded(begin)
@@ -164,6 +161,10 @@ class CostMeter:
     def session_started(self, session: Any) -> None:
         """Follow the session's call, if it has a room or has started without one."""
         self._guarded(lambda: self.calls.look(session, self._scopes.of_session(session)))
+
+    def session_failed(self, session: Any) -> None:
+        """Leave the call of a session that could not start."""
+        self._guarded(lambda: self.calls.gave_up(session, self._scopes.of_session(session)))
 
     def user_input(self, session: Any, text: Any, speech: Any) -> None:
         """Record a text message of the user."""
@@ -191,7 +192,7 @@ class CostMeter:
         self._failures[kind] = self._failures.get(kind, 0) + 1
         if self._failures[kind] == 1:
             # The type and place only: a message of somebody else's exception may quote a request and its key.
-            log().error("metering failed; the call goes on", error=kind, at=_place(error))
+            log().error("metering failed; the call goes on", error=kind, at=place_of(error))
 
     def _outlets(self, kind: str) -> tuple[Callable[[Any, Fields], None], Callable[[Any], tuple[str, str]]]:
         def append(stream: Any, fields: Fields) -> None:
@@ -291,10 +292,3 @@ class CostMeter:
         except Exception as error:
             self.failed(error)
             return None
-
-
-def _place(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"

@@ -15,7 +15,10 @@ from typing import Literal
 
 PhoneNumbers = Literal["masked", "hash", "full"]
 _INTERNATIONAL = r"\+\s?\d(?:[\s().-]{0,2}\d){6,14}"
-_FORMATTED = r"(?:1[\s.-])?(?:\(\d{2,5}\)[\s.-]?|\d{3}[\s.-])\d{3,4}[\s.-]?\d{3,4}|0\d{1,4}[\s.-]\d{3,4}[\s.-]\d{3,4}"
+_FORMATTED = (
+    r"(?:1[\s.-])?(?:\(\d{2,5}\)[\s.-]?|\d{3}[\s.-])\d{3,4}[\s.-]?\d{3,4}"
+    r"|0\d{1,4}[\s.-]\d{3,4}[\s.-]?\d{3,4}|0?[6-9]\d{4}[\s.-]\d{5}"
+)
 # No subscriber number has ten digits from 1 on, nor more than eleven: those are clocks (`room-1763662285123`).
 # Nor is the last group of a UUID one.
 _BARE = r"(?<![0-9a-fA-F]{4}-)(?:1\d{10}|[02-9]\d{9,14})"

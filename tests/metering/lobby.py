@@ -10,6 +10,7 @@ from livekit.rtc.participant import LocalParticipant
 SIP = participant_pb2.PARTICIPANT_KIND_SIP
 STANDARD = participant_pb2.PARTICIPANT_KIND_STANDARD
 AGENT = participant_pb2.PARTICIPANT_KIND_AGENT
+CONNECTOR = participant_pb2.PARTICIPANT_KIND_CONNECTOR
 HUNG_UP = participant_pb2.CLIENT_INITIATED
 NO_HANDLE = {"id": 0}
 INBOUND = {
@@ -41,6 +42,13 @@ class Lobby:
     def joins(self, identity, *, kind=SIP, sid=None, attributes=None):
         info = person(identity, kind=kind, sid=sid, **(attributes or {}))
         self.happens(participant_connected={"info": info})
+
+    def finds(self, identity, **attributes):
+        """Connect to a room in which somebody is already: LiveKit says nothing of him, but that it has connected."""
+        self.room._create_remote_participant(person(identity, **attributes))
+
+    def connects(self):
+        self.happens(connection_state_changed={"state": room_pb2.CONN_CONNECTED})
 
     def calls(self, identity="caller", **attributes):
         self.joins(identity, attributes={**INBOUND, **attributes})

@@ -95,6 +95,25 @@ def test_phone_numbers_are_masked_on_their_way_in():
     assert full.current()["participant"] == "sip_+15551234567"
 
 
+@pytest.mark.parametrize("mode", ["masked", "hash"])
+@pytest.mark.parametrize("number", ["+919812345678", "09812345678", "9812 345 678", "1001", "anonymous-caller"])
+def test_what_is_known_to_be_a_number_is_masked_however_it_is_written(mode, number):
+    """Also as account or project, and in a national form that anywhere else might be a customer's number."""
+    path = "participant.attributes.sip.phoneNumber"
+    rules = ContextRules(account_path=path, project_path=path, label_paths={"from": path})
+    fields = scope(rules, of_session=session(participant(**{"sip.phoneNumber": number})), privacy=mode).current()
+    assert number not in json.dumps(fields)
+    assert fields.get("account") == fields.get("project") == fields.get("labels", {}).get("from")
+    full = scope(rules, of_session=session(participant(**{"sip.phoneNumber": number})), privacy="full").current()
+    assert full["account"] == full["project"] == full["labels"]["from"] == number
+
+
+def test_a_project_that_is_named_after_a_room_holds_no_number():
+    """LiveKit names the rooms of phone calls after their callers."""
+    running = job(room=SimpleNamespace(name="call-_+15551234567_x", metadata=""))
+    assert scope(ContextRules(project_path="room.name"), of_job=running).current()["project"] == "call-_+*********67_x"
+
+
 def test_a_participant_who_comes_later_joins_the_scope():
     """Records before have no participant, records after have one."""
     talking = session()

@@ -6,6 +6,7 @@ Invariant: LiveKit's own function runs with the same arguments, once, and its ex
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from livekit_costmeter.metering.hooks import internals, marks
@@ -56,8 +57,14 @@ def session_start(observer: Observer, original: Any) -> Any:
 
     async def start(self: Any, *args: Any, **kwargs: Any) -> Any:
         tokens = internals.enter_session(observer.session_starting(self))
+        # Its room is known when the start first waits, and who is in the room may leave before the start is over.
+        look = asyncio.get_running_loop().call_soon(observer.session_started, self)
         try:
             result = await original(self, *args, **kwargs)
+        except BaseException:
+            look.cancel()
+            observer.session_failed(self)
+            raise
         finally:
             internals.leave_session(tokens)
         observer.session_started(self)

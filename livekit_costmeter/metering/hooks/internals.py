@@ -237,13 +237,13 @@ def linked_participant(session: Any) -> Any:
 
 
 def room_of(session: Any) -> Any:
-    """Return the room that a session talks in, or None; known as soon as its start first waits for something."""
-    return getattr(getattr(session, "_room_io", None), "_room", None)
+    """Return the room that a session talks in until it closes, or None; known as soon as its start first waits."""
+    return None if getattr(session, "_closing", False) else getattr(getattr(session, "_room_io", None), "_room", None)
 
 
 def has_started(session: Any) -> bool:
-    """Tell whether a session has started and is not closed."""
-    return bool(getattr(session, "_started", False))
+    """Tell whether a session has started and is not closing."""
+    return bool(getattr(session, "_started", False)) and not getattr(session, "_closing", False)
 
 
 def was_spoken(session: Any, text: Any) -> bool:

@@ -54,6 +54,9 @@ class Observer(Protocol):
     def session_started(self, session: Any) -> None:
         """See a session that may have a room, or has started without one; called more than once."""
 
+    def session_failed(self, session: Any) -> None:
+        """See a session whose start has failed."""
+
     def user_input(self, session: Any, text: Any, speech: Any) -> None:
         """See what a reply answers: a text or chat message of the user, or anything else where it answers none."""
 

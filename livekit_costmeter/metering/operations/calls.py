@@ -16,6 +16,7 @@ Invariant: a leg is opened once and its increments add up to its total; nothing 
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import time
 from collections.abc import Callable, Iterable
@@ -43,6 +44,12 @@ from livekit_costmeter.metering.readers import Fields
 _UNIT = "call_seconds"
 
 
+def _after_next(action: Callable[[], Any]) -> None:
+    # Who hears of an event before us is not settled, and wakes up a task of his own.
+    loop = asyncio.get_running_loop()
+    loop.call_soon(loop.call_soon, action)
+
+
 class CallMeter:
     """Follows the calls of every session of the process."""
 
@@ -56,16 +63,18 @@ class CallMeter:
         rules: Iterable[TelephonyRule] = (),
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        soon: Callable[[Callable[[], Any]], Any] = _after_next,
     ) -> None:
         self._deliver = deliver
         self.guarded = guarded
+        self.soon = soon
         self._identify = identify
         self._privacy = privacy
         self._rules = tuple(rules)
         self._clock = clock
         self._monotonic = monotonic
         self._windows = Windows(
-            lambda leg, fields: guarded(lambda: self._counted(leg, fields)),
+            self._counted,
             prefix="call",
             time_unit=_UNIT,
             # A leg knows whose it is; a copy of the task's context would only keep a forgotten session alive.
@@ -87,8 +96,18 @@ class CallMeter:
         if room is None:
             self._calls[session] = SoloCall(self, scope)
             return
-        call = self._calls[session] = self._rooms.setdefault(room, RoomCall(self, room))
+        call = self._rooms.get(room)
+        if call is None or call.is_past():
+            call = self._rooms[room] = RoomCall(self, room)
+        self._calls[session] = call
         call.follow(scope)
+
+    def gave_up(self, session: Any, scope: Scope) -> None:
+        """Leave the call of a session whose start failed, unless it runs: LiveKit closes only what has started."""
+        if internals.has_started(session):
+            self.look(session, scope)
+        else:
+            self._closed(session, scope)
 
     def _closed(self, session: Any, scope: Scope) -> None:
         if (call := self._calls.pop(session, None)) is not None:
@@ -165,8 +184,11 @@ class CallMeter:
     def _append(self, leg: Leg, fields: Fields) -> None:
         if leg.identity is None and leg.line is not None:
             leg.identity = self._identity(leg.line)
-        if leg.identity is not None:
-            self._deliver(leg.identity.members_with(leg.context(), leg.scope.account_is_fixed), fields)
+        if (identity := leg.identity) is not None:
+            # One leg that cannot be written is no reason to lose sight of another.
+            self.guarded(
+                lambda: self._deliver(identity.members_with(leg.context(), leg.scope.account_is_fixed), fields)
+            )
 
     def _identity(self, line: Line) -> Identity:
         fields = {

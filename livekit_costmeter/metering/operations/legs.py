@@ -9,13 +9,14 @@ platform can: a leg whose audio is muted there is one that the platform has put 
 understood as well.
 
 Invariant: what is read is read off the participant as it is now, never off an event; numbers are matched as they are
-and masked before they are kept.
+(but for what they are spaced with) and masked before they are kept.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from livekit_costmeter.metering.readers import seconds_text
 from livekit_costmeter.records import PLATFORM, UNKNOWN
 
 WEBRTC = "webrtc"
-STANDARD_KIND, SIP_KIND = 0, 3
+STANDARD_KIND, SIP_KIND, CONNECTOR_KIND = 0, 3, 5
 _AUDIO_TRACK = 1
 _BEFORE_ANSWER = frozenset({"dialing", "ringing"})
 _AFTER_ANSWER = frozenset({"", "active", "automation", "hold"})
@@ -37,6 +38,8 @@ _KEPT = (
 _CARRIERS = {"sip.twilio.": "twilio", "sip.telnyx.": "telnyx"}
 """Carriers that LiveKit writes down itself, by the attributes it makes of their headers."""
 _NUMBERS = ("phoneNumber", "trunkPhoneNumber")
+_SPACING = re.compile(r"(\[[^]]*\])|[\s().-]")
+"""What a number is spaced with; what a glob has in brackets stays as it is."""
 _PUBLISHES_FOR_ANOTHER = "lk.publish_on_behalf"
 
 Channel = Literal["inbound", "outbound", "web", "chat"]
@@ -45,12 +48,15 @@ Status = Literal["ringing", "answered", "ended", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class TelephonyRule:
-    """One entry of `telephony`: the first that matches a leg says whose number it is; `trunk`, `number` are globs."""
+    """One entry of `telephony`: the first that matches a leg says whose number it is; `trunk`, `number` are globs.
+
+    However a number is spaced, it is the same; a national form is another than the international one.
+    """
 
     owner: str
     provider: str | None = None
     trunk: str = "*"
-    number: str = "*"
+    number: str = field(default="*", repr=False)
     direction: Literal["inbound", "outbound"] | None = None
     number_type: str | None = None
     account: str | None = None
@@ -59,7 +65,7 @@ class TelephonyRule:
         """Tell whether a leg on this trunk and on this number of ours is meant."""
         if self.direction not in (None, direction):
             return False
-        return fnmatchcase(trunk, self.trunk) and fnmatchcase(number, self.number)
+        return fnmatchcase(trunk, self.trunk) and fnmatchcase(_unspaced(number), _unspaced(self.number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,9 @@ def kind_of(participant: Any) -> Literal["sip", "web"] | None:
     """Tell a phone from a person in the room; agents, recorders, and who publishes for one of them are neither."""
     if participant.kind == SIP_KIND:
         return "sip"
-    is_person = participant.kind == STANDARD_KIND and _PUBLISHES_FOR_ANOTHER not in participant.attributes
+    is_person = (
+        participant.kind in (STANDARD_KIND, CONNECTOR_KIND) and _PUBLISHES_FOR_ANOTHER not in participant.attributes
+    )
     return "web" if is_person else None
 
 
@@ -157,10 +165,20 @@ def sip_line(participant: Any, rules: Iterable[TelephonyRule], canonical: Callab
     return Line(canonical(provider, channel), channel, rule.owner, rule.account, rule.number_type, trunk or None)
 
 
-def web_line(session: Any) -> Line:
-    """Return the line of who talks or, with a session that neither hears nor speaks, writes to an agent directly."""
+def web_line(session: Any, *, is_carried: bool = False) -> Line:
+    """Return the line of who talks or, with a session that neither hears nor speaks, writes to an agent directly.
+
+    Args:
+        session: The agent session.
+        is_carried: Somebody comes through a connector (WhatsApp, Twilio), which says neither its price nor its owner.
+    """
     devices = (getattr(getattr(session, side, None), "audio", None) for side in ("input", "output"))
-    return Line(WEBRTC, "chat" if all(device is None for device in devices) else "web", PLATFORM)
+    channel: Channel = "chat" if all(device is None for device in devices) else "web"
+    return Line(UNKNOWN, channel, UNKNOWN) if is_carried else Line(WEBRTC, channel, PLATFORM)
+
+
+def _unspaced(number: str) -> str:
+    return _SPACING.sub(lambda match: match[1] or "", number)
 
 
 def sip_attributes(participant: Any, privacy: Privacy) -> dict[str, str]:

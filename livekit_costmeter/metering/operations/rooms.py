@@ -4,7 +4,7 @@ Where the legs of a call come from: the participants of a room, or a session tha
 The SIP participant that a session is linked to (else the first) is the primary leg, every other one a transfer; one
 that is handed over to another number outside the room (SIP REFER) leaves, and its leg ends. As long as no phone has
 been in the room, the people in it are one leg together, from the first who comes to the last who goes; who comes back
-goes on with it.
+goes on with it. Under the identity of the primary leg, whoever calls again is primary again.
 
 Invariant: an event only says that something may have changed; what is so is read off the room as it is then. So events
 may come twice, late, in any order or not at all. Sessions that share a room share its legs: they belong to the first.
@@ -18,13 +18,20 @@ from weakref import ref
 
 from livekit_costmeter.metering.context import Scope
 from livekit_costmeter.metering.hooks import internals
-from livekit_costmeter.metering.operations.legs import SIP_KIND, Leg, is_held, kind_of, status_of, web_line
-
-_CHANGES = (
-    *("participant_connected", "participant_attributes_changed", "track_published", "track_unpublished"),
-    *("track_muted", "track_unmuted"),
+from livekit_costmeter.metering.operations.legs import (
+    CONNECTOR_KIND,
+    SIP_KIND,
+    Leg,
+    is_held,
+    kind_of,
+    status_of,
+    web_line,
 )
-_PEOPLE = "people"
+
+_CHANGES = ("participant_attributes_changed", "track_published", "track_unpublished", "track_muted", "track_unmuted")
+_CONNECTED = 1
+_PEOPLE = ""
+"""Stands for an identity, which no participant is without."""
 
 
 class Desk(Protocol):
@@ -32,6 +39,9 @@ class Desk(Protocol):
 
     def guarded(self, action: Callable[[], Any]) -> Any:
         """Do it; an exception of ours goes no further."""
+
+    def soon(self, action: Callable[[], Any]) -> Any:
+        """Do it when LiveKit has done what it has begun to do."""
 
     def seen(self, scope: Scope, participant: Any = None) -> Leg:
         """Return a leg that has just appeared."""
@@ -77,15 +87,26 @@ class RoomCall:
         self._people: Leg | None = None
         self._opened: set[str] = set()
         self._hung_up: set[str] = set()
+        self._callers: set[str] = set()
         self._primary: str | None = None
         self._has_phones = self._is_over = False
         self._handlers: dict[str, Callable[..., Any]] = dict.fromkeys(_CHANGES, self._changed)
+        # Of who is there already LiveKit says nothing but that it has connected.
+        self._handlers |= {"connection_state_changed": self._connection_changed, "participant_connected": self._joined}
         self._handlers |= {"participant_disconnected": self._left, "disconnected": self._disconnected}
 
     @property
     def leg(self) -> Leg | None:
         """The primary leg, if it is open."""
-        return self._people if self._primary == _PEOPLE else self._phones.get(self._primary or "")
+        if self._primary == _PEOPLE:
+            return self._people
+        return next((leg for leg in self._phones.values() if leg.part == "primary" and leg.operation_id), None)
+
+    def is_past(self) -> bool:
+        """Tell whether nobody of this call is left: no session, and none of those who were on the line."""
+        room = self._room()
+        here = () if room is None else map(_key, list(room.remote_participants.values()))
+        return not self._scopes and self._callers.isdisjoint(here)
 
     def follow(self, scope: Scope) -> None:
         """Count the room's legs for a session; they are another one's while that one is there."""
@@ -94,7 +115,7 @@ class RoomCall:
         if room is not None and len(self._scopes) == 1:
             for event, handler in self._handlers.items():
                 room.on(event, handler)
-        self._look()
+        self._joined()
 
     def leave(self, scope: Scope) -> None:
         """End the legs of a session; where another one is in the room, it goes on with them."""
@@ -110,6 +131,14 @@ class RoomCall:
 
     def _changed(self, *_: Any) -> None:
         self._desk.guarded(self._look)
+
+    def _connection_changed(self, state: int) -> None:
+        self._is_over = self._is_over and state != _CONNECTED
+        self._joined()
+
+    def _joined(self, *_: Any) -> None:
+        # A session links its participant only then: whose account it is, and which leg is the primary one.
+        self._desk.guarded(lambda: self._desk.soon(self._changed))
 
     def _left(self, participant: Any) -> None:
         self._desk.guarded(lambda: self._see_off(participant))
@@ -132,11 +161,12 @@ class RoomCall:
         for participant in list(room.remote_participants.values()):
             here[kind_of(participant)].append(participant)
         phones = {_key(participant): participant for participant in here["sip"]}
+        self._callers |= phones.keys()
         for key in self._phones.keys() - phones.keys():
             self._desk.ended(self._phones.pop(key))
         for key, participant in phones.items():
             self._see(key, participant)
-        self._see_people(is_anybody=bool(here["web"]))
+        self._see_people(here["web"])
 
     def _see(self, key: str, participant: Any) -> None:
         self._has_phones = True
@@ -152,7 +182,7 @@ class RoomCall:
         if leg.operation_id is None:
             leg.part = "primary" if self._is_primary(key, participant) else "transfer"
         if status == "answered" and leg.operation_id is None:
-            self._answer(key, leg)
+            self._answer(leg, participant.identity, _call_of(participant))
         if status == "ended":
             self._desk.ended(self._phones.pop(key))
         else:
@@ -160,25 +190,28 @@ class RoomCall:
 
     def _is_primary(self, key: str, participant: Any) -> bool:
         if self._primary is not None:
-            return self._primary == key
+            return bool(self._primary == participant.identity)
         linked = internals.linked_participant(self._scopes[0].session)
         if linked is not None and linked.kind == SIP_KIND:
             return bool(linked.identity == participant.identity)
         return next(iter(self._phones)) == key
 
-    def _see_people(self, *, is_anybody: bool) -> None:
+    def _see_people(self, people: list[Any]) -> None:
         if self._people is not None:
-            self._desk.paused(self._people, not is_anybody)
-        elif is_anybody and not self._has_phones:
+            self._desk.paused(self._people, not people)
+        elif people and not self._has_phones:
             self._people = self._desk.seen(self._scopes[0])
-            self._people.line = web_line(self._scopes[0].session)
-            self._answer(_PEOPLE, self._people)
+            is_carried = any(participant.kind == CONNECTOR_KIND for participant in people)
+            self._people.line = web_line(self._scopes[0].session, is_carried=is_carried)
+            self._answer(self._people, _PEOPLE, _PEOPLE)
+        if self._people is not None:
+            self._callers.update(map(_key, people))
 
-    def _answer(self, key: str, leg: Leg) -> None:
+    def _answer(self, leg: Leg, identity: str, call: str) -> None:
         if leg.part == "primary":
-            self._primary = key
-        self._desk.answered(leg, is_resumed=key in self._opened)
-        self._opened.add(key)
+            self._primary = identity
+        self._desk.answered(leg, is_resumed=call in self._opened)
+        self._opened.add(call)
 
     def _end_all(self) -> None:
         legs = [*self._phones.values(), *filter(None, [self._people])]
@@ -190,3 +223,9 @@ class RoomCall:
 
 def _key(participant: Any) -> str:
     return str(participant.sid or participant.identity)
+
+
+def _call_of(participant: Any) -> str:
+    """Name a phone call, which may join the room more than once."""
+    call = participant.attributes.get("sip.callID")
+    return f"{participant.identity} {call}" if call else _key(participant)

@@ -141,7 +141,8 @@ class Windows:
 
     def _schedule(self, window: Window) -> None:
         if window.loop is not None:
-            window.timer = window.loop.call_later(WINDOW, self._tick, window)
+            # A copy of the running task's context would keep alive all that the task knows of.
+            window.timer = window.loop.call_later(WINDOW, self._tick, window, context=contextvars.Context())
 
     def _tick(self, window: Window) -> None:
         self._flush(window, last=False)

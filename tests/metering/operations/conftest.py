@@ -21,14 +21,14 @@ class Session(EventEmitter):
 
     def __init__(self, room=None, *, hears=True):
         super().__init__()
-        self._started = False
+        self._started = self._closing = False
         self._activity = SimpleNamespace(agent=SimpleNamespace(id="reception"))
         self._room_io = None if room is None else SimpleNamespace(_room=room, linked_participant=None)
         self.input = SimpleNamespace(audio=object() if hears else None)
         self.output = SimpleNamespace(audio=None)
 
     def close(self):
-        self._started = False
+        self._started, self._closing = False, True
         self.emit("close", object())
 
 
@@ -43,7 +43,7 @@ class Exchange:
         self.scopes = Scopes(ContextRules(**context), self.privacy)
         self.meter = CallMeter(
             self._deliver, self._guarded, identify, privacy=self.privacy, rules=rules, clock=self._time,
-            monotonic=self._time,
+            monotonic=self._time, soon=lambda action: action(),
         )  # fmt: skip
 
     def _time(self):
@@ -79,6 +79,9 @@ class Exchange:
         session._started = True
         self.look(session)
         return session
+
+    def gives_up(self, session):
+        self._guarded(lambda: self.meter.gave_up(session, self.scopes.of_session(session)))
 
     def types(self, session, text):
         self.meter.typed(session, self.scopes.of_session(session), text, SimpleNamespace(id="speech_1"))

@@ -376,9 +376,9 @@ class Oracle:
 
 
 ACTS = {
-    "join": lambda lobby, name, sid: lobby.joins(name, sid=sid, attributes=INBOUND),
+    "join": lambda lobby, name, sid: lobby.joins(name, sid=sid, attributes={**INBOUND, "sip.callID": sid}),
     "join ringing": lambda lobby, name, sid: lobby.joins(
-        name, sid=sid, attributes={**INBOUND, "sip.callStatus": "ringing"}
+        name, sid=sid, attributes={**INBOUND, "sip.callID": sid, "sip.callStatus": "ringing"}
     ),
     "answer": lambda lobby, name, _sid: lobby.turns(name, "active"),
     "hold": lambda lobby, name, _sid: lobby.turns(name, "hold"),

@@ -43,6 +43,27 @@ async def test_the_first_rule_that_fits_our_number_decides(make_exchange, lobby,
 
 
 @pytest.mark.parametrize(
+    ("number", "pattern", "is_meant"),
+    [
+        ("+91 80-1234 5678", "+9180*", True),
+        ("+918012345678", "+91 (80) 1234 5678", True),
+        ("080 1234 5678", "080*", True),
+        ("+918012345678", "+91[78]0[0-9]*", True),
+        ("+918012345678", "+91[1-7]*", False),
+        ("+918012345678", "080*", False),
+        ("+918012345678", "80*", False),
+        ("", "+91*", False),
+        ("", "*", True),
+    ],
+)
+async def test_a_number_is_one_however_it_is_spaced(make_exchange, lobby, make_session, number, pattern, is_meant):
+    """Spaces, dashes, dots and brackets make no other number; a national form is another text than an international."""
+    exchange = make_exchange([TelephonyRule("platform", number=pattern)])
+    record = last_of(exchange, lobby, make_session(lobby.room), **{**INBOUND, "sip.trunkPhoneNumber": number})
+    assert (record["key_owner"] == "platform") is is_meant
+
+
+@pytest.mark.parametrize(
     ("attributes", "rules", "provider"),
     [
         ({"sip.twilio.accountSid": "AC1"}, (), "twilio"),
@@ -80,6 +101,21 @@ async def test_ids_are_kept_numbers_pass_privacy_and_the_rest_stays_out(
     assert sip["phoneNumber"].startswith(caller)
     assert sip["trunkPhoneNumber"].startswith(ours)
     assert (sip["phoneNumber"] == sip["trunkPhoneNumber"]) is (privacy == "masked")
+
+
+@pytest.mark.parametrize("mode", ["masked", "hash"])
+async def test_no_number_is_in_a_record_or_a_repr(make_exchange, lobby, make_session, mode):
+    """Neither the caller's nor ours, whichever way they are written, in whatever we hold while the call lasts."""
+    numbers = ["98123 45678", "+91 80 1234 5678", "+919812345678"]
+    exchange = make_exchange([TelephonyRule("platform", number=numbers[1])], mode)
+    session = exchange.starts(make_session(lobby.room))
+    attributes = {**INBOUND, "sip.phoneNumber": numbers[0], "sip.trunkPhoneNumber": numbers[1]}
+    lobby.joins(f"sip_{numbers[2]}", attributes=attributes)
+    leg = exchange.meter._calls[session].leg
+    session.close()
+    held = f"{exchange.written} {leg!r} {leg.line!r} {leg.scope!r} {exchange.meter._rules!r}"
+    assert leg.line.owner == "platform"
+    assert not [number for number in numbers if number in held or number.replace(" ", "") in held]
 
 
 async def test_a_short_number_and_an_identity_with_a_number_are_masked_too(exchange, lobby, make_session):
