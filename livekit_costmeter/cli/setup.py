@@ -66,8 +66,10 @@ Finding = tuple[str, bool, str]
 
 def _configuration(config: Config) -> list[Finding]:
     from livekit_costmeter.config.prices import check_prices, rate_cards
+    from livekit_costmeter.config.reconcile import reconcile_settings
 
     check_prices(config)
+    reconcile_settings(config)
     cards = rate_cards(config)
     secret = (
         f"{SECRET_VARIABLE} is set" if os.environ.get(SECRET_VARIABLE) else "a file in the spool, for this host only"

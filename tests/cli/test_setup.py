@@ -87,6 +87,8 @@ def test_check_exits_with_1_if_the_spool_cannot_be_written(run):
         ("pricing: {catalogs: [none]}\n", "costmeter.yaml:1: pricing.catalogs"),
         ("pricing: {rate_cards: [./none.yaml]}\n", "none.yaml: No such file"),
         ("sinks: [{type: none}]\n", "costmeter.yaml:1: sinks[0].type: unknown sink type 'none' (allowed: "),
+        ("reconcile:\n  thresholds: {llm: many}\n", "costmeter.yaml:2: reconcile.thresholds.llm: "),
+        ("reconcile:\n  apis: {openai: {url: nowhere}}\n", "costmeter.yaml:2: reconcile.apis.openai.url: "),
     ],
 )
 def test_check_names_a_mistake_in_the_configuration(run, one_line, text, message):

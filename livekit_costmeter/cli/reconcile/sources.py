@@ -149,7 +149,7 @@ class Job:
         return [MappedCsv(mapping) for mapping in self.settings.formats]
 
     def _fetch(self, keep_pages: Path | None) -> None:
-        from livekit_costmeter.reporting.reconcile.api import Means, progress_on, save_pages
+        from livekit_costmeter.reporting.reconcile.api import Means, progress_on, save_pages, without_folder
 
         settings = self.settings.apis.get(self.provider)
         with TemporaryDirectory(prefix="costmeter-") as folder, progress_on(sys.stderr) as progress:
@@ -157,8 +157,11 @@ class Job:
             saved = save_pages(
                 self.provider, self.since, self.until, where, settings=settings, means=Means(progress=progress)
             )
-            for report in saved:
-                self._read(report.path, None, of_costs=report.kind == "costs")
+            try:
+                for report in saved:
+                    self._read(report.path, None, of_costs=report.kind == "costs")
+            except ExportError as error:
+                raise error if keep_pages else without_folder(error, folder) from None
 
     def compare(self, thresholds: Thresholds) -> Reconciliation:
         """Read the ledger and put both sides beside each other."""

@@ -6,7 +6,7 @@ from those files by the parsers of exports, so that a fetch and its repetition f
 fetch that fails leaves no file behind, and a key is in no file, message or log line.
 """
 
-from livekit_costmeter.reporting.reconcile.api.fetching import Means, SavedReport, fetch, save_pages
+from livekit_costmeter.reporting.reconcile.api.fetching import Means, SavedReport, fetch, save_pages, without_folder
 from livekit_costmeter.reporting.reconcile.api.progress import progress_on
 from livekit_costmeter.reporting.reconcile.api.reports import ApiError
 from livekit_costmeter.reporting.reconcile.api.retries import Patience
@@ -23,4 +23,5 @@ __all__ = [
     "fetch",
     "progress_on",
     "save_pages",
+    "without_folder",
 ]

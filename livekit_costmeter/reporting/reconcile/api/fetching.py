@@ -120,8 +120,12 @@ def fetch(
             for line in _lines(reports):
                 yield replace(line, place=line.place.removeprefix(folder))
         except ExportError as error:
-            # The file is gone with its folder when somebody reads this.
-            raise ExportError(f"{str(error).replace(folder, '')} (--keep-pages keeps the file)") from None
+            raise without_folder(error, name) from None
+
+
+def without_folder(error: ExportError, folder: str) -> ExportError:
+    """Return the error as it is said of a page whose temporary folder is gone when somebody reads it."""
+    return ExportError(f"{str(error).replace(f'{folder}{os.sep}', '')} (--keep-pages keeps the file)")
 
 
 def _lines(reports: Sequence[SavedReport]) -> Iterator[ProviderLine]:
