@@ -13,9 +13,9 @@ import sys
 
 from rich.console import Console
 
-from tests.bench import backlog, clickhouse, event_loop, postgres, report, sqlite, start, streams, throughput
+from tests.bench import backlog, clickhouse, event_loop, postgres, reconcile, report, sqlite, start, streams, throughput
 
-PARTS = (event_loop, streams, start, throughput, sqlite, postgres, clickhouse, backlog, report)
+PARTS = (event_loop, streams, start, throughput, sqlite, postgres, clickhouse, backlog, report, reconcile)
 
 
 def main(names: list[str]) -> None:

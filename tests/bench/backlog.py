@@ -53,16 +53,16 @@ def _ship(directory: Path) -> None:
     book = PriceBook()
     sink = SqliteSink(SqliteSink.Options(path=directory / "ledger.db"))
     shipper = Shipper(directory / "spool", rate=lambda record: rate(record, book), sinks={"ledger": sink})
-    before = _memory("VmRSS")
+    before = memory_of("VmRSS")
     shipper.start()
     ended = shipper.stop(86_400)
     assert ended
     assert not list((directory / "spool").glob("*.seg"))
-    highest = _memory("VmHWM")
+    highest = memory_of("VmHWM")
     json.dump([sink.check().rpartition(": ")[2].split()[0], highest - before], sys.stdout)
 
 
-def _memory(figure: str) -> float:
+def memory_of(figure: str) -> float:
     """Return the memory of this process in MB, now or at its highest; without a /proc always at its highest."""
     try:
         text = Path("/proc/self/status").read_text()

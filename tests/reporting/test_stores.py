@@ -1,4 +1,4 @@
-"""The same numbers from all four stores: reports and exports of SQLite, PostgreSQL, ClickHouse and Parquet."""
+"""The same numbers from all four stores, SQLite, PostgreSQL, ClickHouse and Parquet: reports, exports, reconciling."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def stores(tmp_path_factory, charge, unpriced, noon):
 def ask(stores):
     """Run a command on one of the stores."""
 
-    def run(store, *arguments):
+    def run(store, *arguments, code=0):
         result = CliRunner().invoke(costmeter, [*arguments, "--sink", store, "--config", str(stores)])
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == code, result.output
         return result.stdout
 
     return run
@@ -116,3 +116,19 @@ def test_exports_are_the_same_from_all_stores(ask, form):
     assert len(expected) > 350
     for store in STORES[1:]:
         assert sorted(ask(store, "export", "--format", form).splitlines()) == expected
+
+
+@pytest.mark.parametrize("by", ["model", "day"])
+@pytest.mark.parametrize("keys", ["out", "in"])
+def test_reconciling_is_the_same_from_all_stores(ask, tmp_path, noon, by, keys):
+    """To the byte: rows, causes and thresholds; the provider's file agrees with none of them."""
+    file = tmp_path / "usage.csv"
+    hours = [int((noon + timedelta(hours=number)).timestamp()) for number in range(100)]
+    rows = [f"{hour},{hour + 3600},1,m{hour // 3600 % 4},{hour % 7 + 20}.0,3.0\n" for hour in hours]
+    file.write_text("start_time,end_time,num_model_requests,model,input_tokens,output_tokens\n" + "".join(rows))
+    asked = ("reconcile", "--provider", "openai", "--since", "2026-11-20", "--until", "2026-11-26")
+    asked += ("--usage-file", str(file), "--by", by, "--account-keys", keys, "--format", "json")
+    expected = ask("sqlite", *asked, code=1)
+    assert len(json.loads(expected)["rows"]) > 10
+    for store in STORES[1:]:
+        assert ask(store, *asked, code=1) == expected

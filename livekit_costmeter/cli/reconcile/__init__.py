@@ -101,6 +101,7 @@ def reconcile(
     if ledger.absence:
         raise ConfigError(ledger.absence)
     job = Job.of(config, settings, ledger, provider, (since, until), by=by, account_keys=account_keys == "in")
+    job.is_digested = booking or card is not None
     job.read_provider(usage_files, cost_files, format_name, from_api=from_api, keep_pages=keep_pages)
     found = job.compare(limits)
     with destination(output) as stream:

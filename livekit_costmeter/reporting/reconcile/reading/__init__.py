@@ -16,7 +16,8 @@ from livekit_costmeter.reporting.reconcile.lines import ExportError
 from livekit_costmeter.reporting.reconcile.reading import cells
 from livekit_costmeter.reporting.reconcile.reading.documents import Node, read_documents
 from livekit_costmeter.reporting.reconcile.reading.files import open_text
-from livekit_costmeter.reporting.reconcile.reading.groups import Group, Period, bucket, grouped
+from livekit_costmeter.reporting.reconcile.reading.groups import Group, grouped
+from livekit_costmeter.reporting.reconcile.reading.periods import Period, bucket
 from livekit_costmeter.reporting.reconcile.reading.tables import Table
 
 __all__ = ["Export", "Group", "Head", "Node", "Period", "Table", "bucket", "cells", "grouped", "read_head"]

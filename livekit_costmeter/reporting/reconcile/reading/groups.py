@@ -8,9 +8,10 @@ and its mistake is named with its line. Buckets shorter than an hour are added u
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
 from decimal import Context, Decimal
+from functools import reduce
 from operator import getitem
 from typing import Any
 
@@ -18,31 +19,17 @@ from livekit_costmeter.reporting.reconcile.lines import ExportError
 from livekit_costmeter.reporting.reconcile.reading import cells
 from livekit_costmeter.reporting.reconcile.reading.columns import plain_numbers
 from livekit_costmeter.reporting.reconcile.reading.files import open_text
+from livekit_costmeter.reporting.reconcile.reading.periods import Period, bucket
 from livekit_costmeter.reporting.reconcile.reading.tables import Block, Table
 
-Period = tuple[datetime, datetime]
 Texts = tuple[str, ...]
 Key = tuple[Period, Texts]
 ReadNumber = Callable[[str, bool], Decimal]
 
-_HOUR = timedelta(hours=1)
 _ZEROS = frozenset(("", "0", "0.0", "0.00"))
 _MOST_GROUPS = 1 << 15
+_NOTHING = Decimal(0)
 _add = Context(prec=200).add
-
-
-def bucket(start: str, end: str) -> Period:
-    """
-    Read a period; one shorter than an hour becomes the hour it is in, one across hours stays.
-
-    Raises:
-        CellError: A time cannot be read, or the end is not after the start.
-    """
-    begins, ends = cells.instant(start), cells.instant(end)
-    if begins >= ends:
-        raise cells.CellError(f"the period {cells.shown(start)} to {cells.shown(end)} is empty; expected a later end")
-    hour = begins.replace(minute=0, second=0, microsecond=0)
-    return (hour, hour + _HOUR) if ends <= hour + _HOUR else (begins, ends)
 
 
 def grouped(
@@ -192,7 +179,10 @@ class _Spans(dict[Texts, "_Numbers"]):
 
     def __missing__(self, span: Texts) -> _Numbers:
         period = self._period(*span)
-        self[span] = found = self._numbers.setdefault(period, _Numbers(period, self._keys))
+        found = self._numbers.get(period)
+        if found is None:
+            found = self._numbers[period] = _Numbers(period, self._keys)
+        self[span] = found
         return found
 
 
@@ -241,6 +231,27 @@ class _Groups:
 
     def add(self, block: Block) -> None:
         """Add the rows of a block to their groups."""
+        layout, mine = self._layout, self._numbers_of(block)
+        rows: defaultdict[int, list[int]] = defaultdict(list)
+        for row, number in enumerate(mine):
+            rows[number].append(row)
+        there = set(rows)
+        before: list[tuple[Sequence[str], list[Any]]] = []
+        for column, (position, signed) in layout.numbers.items():
+            found = block.columns[position]
+            if found and found[0] in _ZEROS and found.count(found[0]) == len(found):
+                if found[0]:
+                    self._said[column] |= there
+            elif layout.quick and (values := _same_as(before, found) or plain_numbers(found)):
+                before.append((found, values))
+                spoken = {number for number, cell in zip(mine, found, strict=True) if cell} if "" in found else there
+                self._said[column] |= spoken
+                self._add_values(column, values, rows)
+            else:
+                self._add_cells(column, signed, found, block.lines, mine)
+
+    def _numbers_of(self, block: Block) -> list[int]:
+        """Return the number of each row's group, after making those that are new."""
         layout = self._layout
         spans = list(zip(*(block.columns[position] for position in layout.span), strict=True))
         texts: list[Texts] = list(zip(*(block.columns[position] for position in layout.texts), strict=True))
@@ -254,30 +265,17 @@ class _Groups:
             self._lines.append(block.lines[mine.index(number)])
             for sums in self._integers.values():
                 sums.append(0)
-        there = set(mine)
-        before: list[tuple[Sequence[str], list[Any]]] = []
-        for column, (position, signed) in layout.numbers.items():
-            found = block.columns[position]
-            if found and found[0] in _ZEROS and found.count(found[0]) == len(found):
-                if found[0]:
-                    self._said[column] |= there
-            elif layout.quick and (values := _same_as(before, found) or plain_numbers(found)):
-                before.append((found, values))
-                spoken = {number for number, cell in zip(mine, found, strict=True) if cell} if "" in found else there
-                self._said[column] |= spoken
-                self._add_values(column, values, mine)
-            else:
-                self._add_cells(column, signed, found, block.lines, mine)
+        return mine
 
-    def _add_values(self, column: str, values: Sequence[Any], mine: Sequence[int]) -> None:
+    def _add_values(self, column: str, values: Sequence[Any], rows: Mapping[int, Sequence[int]]) -> None:
         if values[0].__class__ is int:
             integers = self._integers[column]
-            for number, value in zip(mine, values, strict=True):
-                integers[number] += value
+            for number, mine in rows.items():
+                integers[number] += sum(map(values.__getitem__, mine))
         else:
             decimals = self._decimals[column]
-            for number, value in zip(mine, values, strict=True):
-                decimals[number] = _add(decimals.get(number, 0), value)
+            for number, mine in rows.items():
+                decimals[number] = reduce(_add, map(values.__getitem__, mine), decimals.get(number, _NOTHING))
 
     def _add_cells(
         self, column: str, signed: bool, found: Sequence[str], lines: Sequence[int], mine: Sequence[int]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, overload
 
 from livekit_costmeter.reporting.reconcile.lines import ExportError
 from livekit_costmeter.reporting.reconcile.reading import cells
@@ -32,6 +32,28 @@ class Block:
 
     columns: Sequence[Sequence[str]]
     lines: Sequence[int]
+
+
+class _Columns(Sequence[Sequence[str]]):
+    """The columns of cells that stand row after row, an end between two rows; cut out when asked for."""
+
+    def __init__(self, found: list[str], width: int) -> None:
+        self._found = found
+        self._width = width
+
+    def __len__(self) -> int:
+        return self._width
+
+    @overload
+    def __getitem__(self, position: int) -> list[str]: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[Sequence[str]]: ...
+
+    def __getitem__(self, position: int | slice) -> Sequence[Any]:
+        if isinstance(position, slice):
+            return [self[each] for each in range(self._width)[position]]
+        return self._found[range(self._width)[position] :: self._width + 1]
 
 
 class Table:
@@ -116,13 +138,17 @@ class Table:
             yield self._split(plain.removesuffix("\n"))
 
     def _split(self, text: str) -> Block:
-        delimiter = self.delimiter
+        delimiter, width = self.delimiter, len(self.columns)
+        count = text.count("\n") + 1
+        lines = range(self._line + 1, self._line + 1 + count)
+        self._line += count
+        blank = "\n" + delimiter * (width - 1) + "\n"
+        # One split for all rows. With their ends as cells, every row is as wide as the header if the ends are in step.
+        found = text.replace("\n", f"{delimiter}\n{delimiter}").split(delimiter)
+        in_step = found[width :: width + 1].count("\n") == count - 1 and len(found) == count * (width + 1) - 1
+        if in_step and blank not in f"\n{text}\n":
+            return Block(_Columns(found, width), lines)
         rows = [line.split(delimiter) for line in text.split("\n")]
-        lines = range(self._line + 1, self._line + 1 + len(rows))
-        self._line += len(rows)
-        blank = [""] * len(self.columns)
-        if set(map(len, rows)) == {len(self.columns)} and blank not in rows:
-            return Block(list(zip(*rows, strict=True)), lines)
         return self._even(list(zip(lines, rows, strict=True)))
 
     def _quoted(self, text: str) -> Iterator[Block]:
