@@ -231,7 +231,7 @@ def test_background_empties_a_full_disk(fill, make_shipper, directory, rows, exp
     sink = MemorySink()
     make_shipper(sinks={"ledger": sink}, write=full_disk.write, interval=0.02).start()
     until(lambda: list_segments(directory) == [])
-    assert rows(sink) == expected(ids)
+    assert sorted(rows(sink)) == sorted(expected(ids))  # two segments are shipped in turns
 
 
 def test_refused_append_leaves_the_charges_as_they_were(tmp_path, full_disk):
