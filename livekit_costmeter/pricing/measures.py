@@ -101,7 +101,9 @@ def _step(unit: str, bill: _Bill | None, layers: Sequence[tuple[RateSet, ...]], 
 
 
 def _bill(offers: Offers, component: str, units: Sequence[str], used: frozenset[str]) -> _Bill | None:
-    present = {measure_of(unit) for unit in units if unit in used} - ADDITIVE
+    # Of a stream's two times, one may be 0 in one window and not in the next: both are there in each.
+    in_time = not TIMES.isdisjoint(used)
+    present = {measure_of(unit) for unit in units if unit in used or (in_time and unit in TIMES)} - ADDITIVE
     candidates = present or {measure_of(unit) for unit in units} - ADDITIVE
     named = () if offers.policy is None else (offers.policy.measure,)
     window = component == "stt" and "connection_seconds" in units and not any(measure_of(u) == TOKENS for u in units)

@@ -234,3 +234,13 @@ def test_seconds_are_billed_whether_tokens_were_reported_or_not(record, lines, s
     units = {"audio_seconds": 4, "connection_seconds": 4}
     marked = record("stt", "deepgram", "nova-3", **units, attributes={"tokens": "unreported"})
     assert lines(marked, shipped)["audio_seconds"].cost > 0
+
+
+def test_a_silent_window_is_billed_in_the_measure_of_the_others(record, card):
+    """Where both of a stream's times have a price, one of them is billed in every window, also where it is 0."""
+    row = {"provider": "acme-stt", "model": "nova", "price": "0.01", "per": 1}
+    book = PriceBook([card({**row, "unit": "audio_seconds"}, {**row, "unit": "connection_seconds"})])
+    for audio, connection in ((0, 4), (4, 0), (4, 4)):
+        charges = rate(record("stt", "acme-stt", "nova", audio_seconds=audio, connection_seconds=connection), book)
+        cost = {charge.unit: charge.cost for charge in charges}
+        assert cost == {"audio_seconds": 0, "connection_seconds": Decimal(connection) / 100}
