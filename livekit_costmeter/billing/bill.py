@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Decimal
 from typing import NamedTuple
 
+from livekit_costmeter.billing.exchange import EXACT
 from livekit_costmeter.billing.lines import Entry, Flag, added, flagged, markup_entry, merged, routed, tax_entry
 from livekit_costmeter.billing.plans import PassThrough, Plan
 from livekit_costmeter.billing.plans.tariffs import (
@@ -44,7 +45,6 @@ _PRIORITY_TIER = "priority"
 _ZERO = Decimal(0)
 _ONE = Decimal(1)
 _NO_LABELS: Mapping[str, str] = {}
-_EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN)
 
 
 class Terms(NamedTuple):
@@ -193,7 +193,7 @@ class _Bill:
         if converted.rate is None:
             self._keep(charge, None, *flags, labels=passes.labels)
             return
-        billed = charge.cost if converted.flag is None else round_cost(_EXACT.multiply(charge.cost, converted.rate))
+        billed = charge.cost if converted.flag is None else round_cost(EXACT.multiply(charge.cost, converted.rate))
         kept = self._keep(charge, billed, *flags, labels=passes.labels)
         if charge.unit_price is not None:
             unit_price = product(charge.unit_price, converted.rate)
@@ -249,8 +249,8 @@ class _Bill:
             if self._record.operation_id is not None or self._record.operation_total is not None:
                 return quantity, price.open_source
             total = quantity
-        before = _EXACT.subtract(total, quantity)
-        return _EXACT.subtract(price.billable(total), before), price.source
+        before = EXACT.subtract(total, quantity)
+        return EXACT.subtract(price.billable(total), before), price.source
 
     def _charge_taxes(self) -> None:
         for taxed in tuple(self._taxable):

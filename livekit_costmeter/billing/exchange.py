@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from livekit_costmeter.pricing.rates import BASE, midnight
 from livekit_costmeter.records import decimal_text
@@ -24,6 +24,8 @@ _CODES = (
     "TWD TZS UAH UGX USD UYU UZS VED VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG"
 )
 
+EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN)
+"""How money is reckoned with before it is rounded, whatever the caller's own context."""
 CURRENCIES = frozenset(_CODES.split(" "))
 """The currencies in circulation, ISO 4217."""
 

@@ -8,11 +8,12 @@ billable quantity x unit price / price per, rounded once; all its money is in th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Decimal
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from livekit_costmeter.billing.exchange import EXACT
 from livekit_costmeter.billing.plans import Credits, PassThrough, Plan, Tax
 from livekit_costmeter.billing.plans.tariffs import product
 from livekit_costmeter.pricing.rates import with_flags
@@ -27,7 +28,6 @@ from livekit_costmeter.records import (
 )
 
 _ONE = Decimal(1)
-_EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN)
 _values = attrgetter(*CHARGE_FIELDS)
 _POSITION = {name: position for position, name in enumerate(CHARGE_FIELDS)}
 
@@ -142,7 +142,7 @@ def _mirror(
 
 def amount(billable: Decimal, unit_price: Decimal, price_per: Decimal) -> Decimal:
     """Return what a quantity costs, rounded once."""
-    return round_cost(_EXACT.divide(_EXACT.multiply(billable, unit_price), price_per))
+    return round_cost(EXACT.divide(EXACT.multiply(billable, unit_price), price_per))
 
 
 def merged(labels: Mapping[str, str], more: Mapping[str, str]) -> Mapping[str, str]:
@@ -153,7 +153,7 @@ def merged(labels: Mapping[str, str], more: Mapping[str, str]) -> Mapping[str, s
 def _credits(money: Decimal | None, credits: Credits | None) -> Decimal | None:
     if money is None or credits is None:
         return None
-    return round_cost(_EXACT.divide(money, credits.price))
+    return round_cost(EXACT.divide(money, credits.price))
 
 
 def _status(unit_price: Decimal | None) -> PricingStatus:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 
-from livekit_costmeter.billing.exchange import minor_unit
+from livekit_costmeter.billing.exchange import EXACT, minor_unit
 from livekit_costmeter.billing.plans import Plan, Rounding
 from livekit_costmeter.records import Charge, Kind
 
 _ZERO = Decimal(0)
-_EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN)
 _MODES = {"up": "ROUND_CEILING", "down": "ROUND_FLOOR", "half_up": ROUND_HALF_UP, "half_even": ROUND_HALF_EVEN}
 
 
@@ -84,9 +83,9 @@ class _Sum:
 
     def add(self, charge: Charge, money: Decimal) -> None:
         before = self.quantities.get(charge.unit, _ZERO)
-        self.quantities[charge.unit] = _EXACT.add(before, charge.billable_quantity)
-        self.money = _EXACT.add(self.money, money)
-        self.credits = _EXACT.add(self.credits, charge.credits or _ZERO)
+        self.quantities[charge.unit] = EXACT.add(before, charge.billable_quantity)
+        self.money = EXACT.add(self.money, money)
+        self.credits = EXACT.add(self.credits, charge.credits or _ZERO)
         self.charges += 1
 
 
@@ -125,8 +124,8 @@ def rule_of(charge: Charge) -> str | None:
 
 def round_to(value: Decimal, step: Decimal, mode: str) -> Decimal:
     """Round to whole steps: `up` and `down` on the number line, `half_up` away from zero, `half_even`."""
-    steps = _EXACT.divide(value, step).quantize(Decimal(1), rounding=_MODES[mode], context=_EXACT)
-    return _EXACT.multiply(steps, step)
+    steps = EXACT.divide(value, step).quantize(Decimal(1), rounding=_MODES[mode], context=EXACT)
+    return EXACT.multiply(steps, step)
 
 
 def _line(one: _Sum, plan: Plan) -> StatementLine:
@@ -140,9 +139,9 @@ def _line(one: _Sum, plan: Plan) -> StatementLine:
 def _total(lines: tuple[StatementLine, ...], plan: Plan, unknown: int) -> Statement:
     money, exact, rounded = _ZERO, _ZERO, _ZERO
     for line in lines:
-        money = _EXACT.add(money, line.money)
-        exact = _EXACT.add(exact, line.credits or _ZERO)
-        rounded = _EXACT.add(rounded, line.rounded_credits or _ZERO)
+        money = EXACT.add(money, line.money)
+        exact = EXACT.add(exact, line.credits or _ZERO)
+        rounded = EXACT.add(rounded, line.rounded_credits or _ZERO)
     if plan.credits is None:
         return Statement(plan.name, plan.currency, lines, money, _money(money, None, plan), None, None, unknown)
     whole = _rounded(rounded, plan, "invoice")
@@ -156,7 +155,7 @@ def _rounded(credits: Decimal, plan: Plan, per: str) -> Decimal:
 
 def _money(exact: Decimal, rounded_credits: Decimal | None, plan: Plan) -> Decimal:
     if rounded_credits is not None and plan.credits is not None and _rounding(plan) is not None:
-        exact = _EXACT.multiply(rounded_credits, plan.credits.price)
+        exact = EXACT.multiply(rounded_credits, plan.credits.price)
     return round_to(exact, minor_unit(plan.currency), "half_up")
 
 

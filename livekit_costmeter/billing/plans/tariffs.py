@@ -11,10 +11,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
+from livekit_costmeter.billing.exchange import EXACT
 from livekit_costmeter.billing.plans.plan import Plan
 from livekit_costmeter.billing.plans.rules import PassThrough, Rule, Tax
 from livekit_costmeter.billing.schema import CREDITS
@@ -25,7 +26,6 @@ from livekit_costmeter.records import PARENT_UNIT, UNIT_ORDER, Charge, UsageReco
 NO_EXCHANGE_RATE = ("unbilled", "no_exchange_rate")
 """The flag of a line that is not billed because its currency has no rate at that time."""
 
-_EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN)
 # As many places as every store of charges keeps of a unit price.
 _PLACES = Decimal("1e-18")
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
@@ -66,8 +66,8 @@ class Price(NamedTuple):
             return total
         pulse = self.rule.pulse
         if pulse is not None:
-            whole, rest = _EXACT.divmod(total, pulse)
-            total = _EXACT.multiply(_EXACT.add(whole, 1) if rest else whole, pulse)
+            whole, rest = EXACT.divmod(total, pulse)
+            total = EXACT.multiply(EXACT.add(whole, 1) if rest else whole, pulse)
         return max(total, self.rule.minimum)
 
 
@@ -144,9 +144,9 @@ def product(*factors: Decimal) -> Decimal:
     """Return a unit price: the product, rounded half-even to the places that stores keep."""
     result = Decimal(1)
     for factor in factors:
-        result = _EXACT.multiply(result, factor)
-    exact = result.normalize(_EXACT)
-    return exact.quantize(_PLACES, context=_EXACT).normalize(_EXACT) if _finer(exact) else exact
+        result = EXACT.multiply(result, factor)
+    exact = result.normalize(EXACT)
+    return exact.quantize(_PLACES, context=EXACT).normalize(EXACT) if _finer(exact) else exact
 
 
 def _finer(value: Decimal) -> bool:
